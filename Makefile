@@ -1,0 +1,69 @@
+# `make` prints the targets. Nothing here installs into the system's Python.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-dev setup-export setup-bench train test check lock clean
+
+PYTHON ?= python3
+RANKS ?= 4
+BIN := .venv/bin
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+
+help: ## print the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: .venv/.synced-user ## install what a user needs into .venv
+setup-dev: .venv/.synced-dev ## ... and what `make test` and `make check` need
+setup-export: .venv/.synced-export ## ... and what `python -m src.export` needs
+setup-bench: .venv/.synced-bench ## ... and the peers that `make bench` compares with
+
+train: .venv/.synced-user ## train on 4 processes (RANKS=2, ARGS="train.epochs=1 ...")
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/torchrun --standalone --nproc_per_node=$(RANKS) -m src.train $(ARGS)
+
+test: .venv/.synced-dev ## run the tests
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/.synced-dev ## ruff, mypy --strict, shellcheck, pytest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck $$(git ls-files '*.sh' '*.sbatch') .ci/run
+	$(BIN)/pytest $(ARGS)
+
+LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-header --upgrade pyproject.toml
+
+lock: | $(UV) ## renew the pinned requirements from pyproject.toml
+	@$(LOCK) -o requirements.lock
+	@$(LOCK) --group dev --extra export -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) --extra export -c requirements.lock -o requirements-export.lock
+	@$(LOCK) --group bench -c requirements.lock -o requirements-bench.lock
+
+clean: ## remove what make and the tools made, never data or runs
+	rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache
+
+# `uv pip sync` removes what it is not asked for, so every set that is installed already is asked for again.
+SYNC = $(UV) pip sync -q --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock \
+	$(patsubst .venv/.synced-%,requirements-%.lock,$(filter-out %-user,$(wildcard .venv/.synced-*)))
+
+.venv/.synced-user: requirements.lock | .venv
+	@echo "installing requirements.lock into .venv"
+	@$(SYNC)
+	@touch $@
+
+.venv/.synced-%: requirements-%.lock requirements.lock | .venv
+	@echo "installing requirements-$*.lock into .venv"
+	@$(SYNC) $<
+	@touch $@ .venv/.synced-user
+
+.venv: | $(UV)
+	@$(UV) venv -q --python $(PYTHON) .venv
+
+# A machine without uv gets it with pip, into a folder of its own. Debian's python3 has no ensurepip unless
+# python3-venv is installed, but its pip can still install into a folder.
+.uv/bin/uv:
+	@echo "installing uv into .uv"
+	@{ $(PYTHON) -m venv .uv >/dev/null 2>&1 && .uv/bin/pip install -q --disable-pip-version-check uv; } || \
+	 { rm -rf .uv; $(PYTHON) -m pip install -q --disable-pip-version-check --target .uv uv; } || \
+	 { rm -rf .uv; echo "no uv, and $(PYTHON) can neither make a virtual environment nor run pip:" \
+	   "apt install python3-venv, or put uv on PATH" >&2; exit 2; }
