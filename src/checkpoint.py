@@ -1,0 +1,264 @@
+"""One file per checkpoint: whole, atomic, hashed, pruned; a damaged one is set aside for the one before it.
+
+The file is torch.save's own zip archive, whose comment holds the SHA-256 of everything before it: one
+rename makes both appear, and torch.load(weights_only=True) reads it as it is.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src import config
+from src.config import Config, UserError
+from src.distributed import World
+from src.optimizer import NonFinite, Optimizer
+from src.progress import Progress
+from src.run import Run
+
+FORMAT = 1
+MARK = b"sha256:"
+COMMENT = len(MARK) + 64
+BEST = "best.pt"
+
+
+class Damaged(Exception):
+    """The file's bytes are not those that were written."""
+
+
+def write(file: Path, content: dict[str, Any]) -> str:
+    """Save `content` so that `file` is the whole new one or untouched, power cut included; returns its SHA-256.
+
+    Raises OSError (a full disk) and leaves nothing behind.
+    """
+    temporary = file.with_name(f".{file.name}.part")
+    try:
+        with temporary.open("w+b") as stream:
+            torch.save(content, stream)
+            digest = _seal(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+        _sync(file.parent)
+    except RuntimeError as error:  # torch.save reports a failed write so
+        raise OSError(28, f"cannot be written ({str(error)[:60]})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def _seal(stream: io.BufferedRandom) -> str:
+    """Append the comment to a zip archive that has none (its last two bytes, the comment's length, are 0)."""
+    stream.seek(-2, os.SEEK_END)
+    stream.write(COMMENT.to_bytes(2, "little"))
+    stream.seek(0)
+    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    stream.seek(0, os.SEEK_END)
+    stream.write(MARK + digest.encode())
+    return digest
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A checkpoint's content, its tensors on the CPU.
+
+    Raises Damaged, or UserError for a file that would run code, is not ours or is of a newer format.
+    """
+    try:
+        whole = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    body, comment = whole[:-COMMENT], whole[-COMMENT:]
+    if comment.startswith(MARK) and comment[len(MARK) :].decode("ascii", "replace") != _sha256(body):
+        raise Damaged(f"{file}: its SHA-256 is not the one it was written with")
+    if not comment.startswith(MARK) and not whole.startswith(b"PK"):
+        raise Damaged(f"{file}: is truncated or no checkpoint")
+    return _checked(file, comment.startswith(MARK))
+
+
+def _checked(file: Path, sealed: bool) -> dict[str, Any]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{file}: holds more than tensors and numbers, loading it could run code: refused") from None
+    except (RuntimeError, EOFError, ValueError, OSError):
+        raise Damaged(f"{file}: is truncated or damaged") from None
+    if not sealed:
+        raise Damaged(f"{file}: has no SHA-256: truncated, or not written by this job")
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{file}: is no checkpoint of this job")
+    if content["format"] > FORMAT:
+        raise UserError(f"{file}: is of format {content['format']}, this code reads up to {FORMAT}: update the code")
+    return content
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 over the bytes of the state dict's tensors in order of their names (float32, C, little-endian)."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(module.state_dict().items()):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class Training:
+    """What a checkpoint holds, as living objects."""
+
+    module: nn.Module
+    optimizer: Optimizer
+    progress: Progress
+
+    def content(self) -> dict[str, Any]:
+        """Plain tensors and numbers."""
+        return {
+            "format": FORMAT,
+            "model": {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()},
+            "optimizer": self.optimizer.torch.state_dict(),
+            "progress": self.progress.as_dict(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Become what was saved."""
+        self.module.load_state_dict(content["model"])
+        self.optimizer.torch.load_state_dict(content["optimizer"])
+        self.progress.__dict__.update(content["progress"])
+        torch.set_rng_state(content["rng"])
+
+
+class Checkpoints:
+    """The checkpoints of a run. Rank 0 writes and chooses; all ranks call every method."""
+
+    def __init__(self, run: Run, settings: Config, world: World, data_sha256: str, warn: Callable[[str], None]) -> None:
+        self._run, self._settings, self._world, self._warn = run, settings, world, warn
+        self._data_sha256 = data_sha256
+        self.folder = run.path / "checkpoints"
+        self._saved = -1  # the step of the newest checkpoint
+
+    def due(self, progress: Progress, epoch_ended: bool) -> bool:
+        """Whether a checkpoint is to be written now."""
+        chosen = self._settings.checkpoint
+        if epoch_ended:
+            return chosen.every_epochs > 0 and progress.epoch % chosen.every_epochs == 0
+        return chosen.every_steps > 0 and progress.step % chosen.every_steps == 0
+
+    def resume(self, training: Training) -> str:
+        """Bring `training` to where the run, or the checkpoint of checkpoint.resume, is; say from where ('' if
+        from nowhere). Raises UserError on all ranks.
+        """
+        source, content = self._world.first_decides(self._choose)
+        if content is None:
+            return ""
+        if source != "own":
+            _load_weights(training.module, content["model"], source)
+            return source
+        training.restore(content)
+        self._saved = training.progress.step
+        return source
+
+    def _choose(self) -> tuple[str, dict[str, Any] | None]:
+        for stale in self.folder.glob(".*.part"):
+            stale.unlink()
+        if content := self._newest():
+            if content["data_sha256"] != self._data_sha256:
+                raise UserError(
+                    f"{self._run.path}: was trained on other data (its files' SHA-256 were others); "
+                    "bring the old files back, or give another run.name"
+                )
+            return "own", content
+        if (chosen := self._settings.checkpoint.resume) in ("auto", "never"):
+            return "", None
+        try:
+            return chosen, read(Path(chosen))
+        except Damaged as error:
+            raise UserError(f"checkpoint.resume={error}") from None
+
+    def _newest(self) -> dict[str, Any] | None:
+        for file in sorted(self.folder.glob("step-*.pt"), reverse=True):
+            try:
+                return read(file)
+            except Damaged as error:
+                aside = file.with_name(f"{file.name}.damaged")
+                os.replace(file, aside)
+                self._warn(f"DAMAGED: {error}; set aside as {aside.name}, going on from the one before")
+                self._run.event("damaged", file=file.name)
+        return None
+
+    def save(self, training: Training, best: bool = False) -> None:
+        """Write a checkpoint, then prune. A full disk is said, costs nothing, and is tried again at the next."""
+        if self._world.rank == 0:
+            try:
+                self._save(training, best)
+            except OSError as error:
+                self._warn(f"{self.folder}: {error.strerror}: this checkpoint is lost, the one before it is safe")
+                self._run.event("checkpoint failed", step=training.progress.step, reason=error.strerror)
+
+    def save_last(self, training: Training) -> None:
+        """Write the checkpoint that the job leaves; UserError on all ranks if it cannot."""
+
+        def decide() -> None:
+            try:
+                if self._saved != training.progress.step:
+                    self._save(training, False)
+            except OSError as error:
+                raise UserError(f"{self.folder}: {error.strerror}; make room and run the same command") from None
+
+        self._world.first_decides(decide)
+
+    def _save(self, training: Training, best: bool) -> None:
+        progress, began = training.progress, time.perf_counter()
+        for name, tensor in training.module.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
+        content = training.content() | {
+            "config": config.as_dict(self._settings),
+            "fingerprint": config.fingerprint(self._settings),
+            "data_sha256": self._data_sha256,
+            "torch": torch.__version__,
+        }
+        file = self.folder / f"step-{progress.step:08d}.pt"
+        digest = write(file, content)
+        self._saved = progress.step
+        if best:
+            self._mark_best(file)
+        for old in sorted(self.folder.glob("step-*.pt"))[: -self._settings.checkpoint.keep]:
+            old.unlink()
+        milliseconds = round(1000 * (time.perf_counter() - began), 2)
+        self._run.event("checkpoint", step=progress.step, sha256=digest, milliseconds=milliseconds, best=best)
+
+    def _mark_best(self, file: Path) -> None:
+        """Give the file a second name: no second copy, and it outlives the pruning of the first."""
+        temporary = file.with_name(f".{BEST}.part")
+        temporary.unlink(missing_ok=True)
+        os.link(file, temporary)
+        os.replace(temporary, file.with_name(BEST))
+        _sync(file.parent)
+
+
+def _load_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if own != found:
+        differing = sorted(name for name in own | found if own.get(name) != found.get(name))
+        detail = ", ".join(f"{name} {found.get(name)}, expected {own.get(name)}" for name in differing[:3])
+        raise UserError(f"checkpoint.resume={source}: does not fit the model: {detail}")
+    module.load_state_dict(weights)

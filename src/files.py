@@ -1,0 +1,139 @@
+"""The files of a data set on disk: fetched once per node, checked, whole under their name or not there."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock
+
+from src.config import UserError
+
+STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
+CHUNK = 1 << 18
+SUMS = "SHA256SUMS"  # what was fetched here, in sha256sum's own format
+
+Say = Callable[[str], None]
+
+
+class Unreachable(Exception):
+    """No mirror gave the file; holds what each one answered."""
+
+
+def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str], say: Say) -> None:
+    """Bring every (name.gz, MD5) of `resources` that is missing into `folder`, unpacked.
+
+    One process at a time does it, also where several nodes share the folder. Files that are there are never
+    touched. Raises Unreachable, or UserError where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            for packed, md5 in resources:
+                if not (folder / packed.removesuffix(".gz")).exists():
+                    _fetch_one(folder, packed, md5, mirrors, say)
+    except OSError as error:
+        raise UserError(f"data.root: {folder} cannot be written ({error.strerror or error})") from None
+
+
+def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], say: Say) -> None:
+    raw = folder / packed.removesuffix(".gz")
+    temporary = folder / f".{packed}.part"
+    answers = []
+    try:
+        # torchvision leaves the .gz beside the raw file: it is as good as a mirror.
+        for source in [
+            str(folder),
+            *mirrors,
+            *mirrors,
+        ]:  # the second round: a damaged download is tried again
+            try:
+                found = _copy(source, packed, temporary, say)
+            except (OSError, HTTPException, ValueError) as error:
+                answers.append(f"{source}: {getattr(error, 'reason', None) or error}")
+                continue
+            if found == md5:
+                _unpack(temporary, raw)
+                return
+            answers.append(f"{source}: {packed} is damaged (MD5 {found}, expected {md5})")
+            if source != str(folder):
+                say(answers[-1])
+    finally:
+        temporary.unlink(missing_ok=True)
+    raise Unreachable("; ".join(dict.fromkeys(answers[1:])) or "no mirror is named")
+
+
+def _copy(source: str, name: str, to: Path, say: Say) -> str:
+    """Copy the file from a URL or a folder; returns its MD5."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with _open(source, name) as stream, to.open("wb") as out:
+        total, done, spoke = int(getattr(stream, "length", None) or 0), 0, time.monotonic()
+        remote = "://" in source
+        if remote:
+            say(f"fetching {name} ({total / 1e6:.1f} MB) from {source}")
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            out.write(chunk)
+            done += len(chunk)
+            if remote and time.monotonic() - spoke > 2.0:
+                spoke = time.monotonic()
+                say(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+    return digest.hexdigest()
+
+
+def _open(source: str, name: str) -> BinaryIO:
+    if "://" not in source:
+        return (Path(source) / name).open("rb")
+    stream: BinaryIO = urllib.request.urlopen(f"{source.rstrip('/')}/{name}", timeout=STALL_SECONDS)
+    return stream
+
+
+def _unpack(packed: Path, raw: Path) -> None:
+    """Unpack to a temporary name, note the checksum, and only then give the file its name."""
+    temporary = raw.with_name(f".{raw.name}.part")
+    try:
+        with gzip.open(packed) as stream, temporary.open("wb") as out:
+            shutil.copyfileobj(stream, out, CHUNK)
+            out.flush()
+            os.fsync(out.fileno())
+        with (raw.parent / SUMS).open("a") as sums:
+            sums.write(f"{sha256(temporary)}  {raw.name}\n")
+        os.replace(temporary, raw)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def verify(folder: Path, names: Iterable[str], pinned: dict[str, str]) -> dict[str, str]:
+    """The SHA-256 of each file, held against the pinned one or what was noted when it was fetched.
+
+    Raises UserError naming the file, what was expected and what was found.
+    """
+    noted = {line.split()[1]: line.split()[0] for line in _lines(folder / SUMS)} | pinned
+    found = {}
+    for name in names:
+        try:
+            found[name] = sha256(folder / name)
+        except OSError as error:
+            raise UserError(f"{folder / name}: cannot be read ({error.strerror})") from None
+        if name in noted and noted[name] != found[name]:
+            raise UserError(
+                f"{folder / name}: is damaged or altered: SHA-256 {found[name]}, expected {noted[name]}; "
+                "move it away to have it fetched again"
+            )
+    return found
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []

@@ -1,0 +1,213 @@
+"""The story of a training job: config, world, data, model, resume, loop, evaluate, report.
+
+torchrun --nproc_per_node=4 -m src.train [config=FILE.yaml] [key=value ...]
+"""
+
+import gc
+
+gc.disable()  # importing torch makes 2 million objects that live to the end: collecting them takes 0.4 s a rank
+
+import sys
+from dataclasses import dataclass
+
+from src import config, console, data, distributed, interrupts, model, run
+from src import gradients as gradient_room
+from src.checkpoint import Checkpoints, Training, weights_sha256
+from src.config import Config
+from src.console import Console
+from src.data import DataSet
+from src.distributed import World
+from src.evaluate import Metrics, evaluate
+from src.gradients import Gradients
+from src.interrupts import Interrupts
+from src.optimizer import Optimizer
+from src.progress import Progress, Speed
+from src.run import Run
+from src.sharding import Batches
+from src.tracking import Tracker
+
+gc.freeze()
+gc.enable()
+
+
+@dataclass
+class Job:
+    """Everything that the loop needs; each part knows by itself what rank 0 does and what all do."""
+
+    settings: Config
+    world: World
+    run: Run
+    console: Console
+    dataset: DataSet
+    batches: Batches
+    gradients: Gradients
+    training: Training
+    checkpoints: Checkpoints
+    tracker: Tracker
+    interrupts: Interrupts
+    speed: Speed
+
+
+@distributed.record
+def main() -> None:
+    """Run the job of the command line."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(config.help_text())
+        return
+    with console.one_line_errors():
+        settings = config.parse(sys.argv[1:])
+        interrupts.die_with_parent()
+        with distributed.join(settings.train) as world:
+            job = prepare(settings, world)
+            if job is not None:
+                finish(job, train(job))
+
+
+def prepare(settings: Config, world: World) -> Job | None:
+    """Build every part and go back to where the run was; None if it was finished."""
+    screen = Console(world, settings)
+    dataset = data.load(settings.data, world, screen.say_anyway)
+    settings = run.on(settings, dataset)
+    record = Run(run.directory(settings), world, settings, screen.warn)
+    record.open(dataset)
+
+    module = model.build(settings.train.seed).to(world.device)
+    shards, own = gradient_room.shards(settings.train, world)
+    batches = Batches(dataset.train, settings.train, own, shards, world.device)
+    optimizer = Optimizer(module, settings.optim, batches.steps_per_epoch * settings.train.epochs)
+    training = Training(module, optimizer, Progress())
+    checkpoints = Checkpoints(record, settings, world, dataset.fingerprint, screen.warn)
+    source = checkpoints.resume(training)
+    if source == "own" and finished(record, training.progress, settings):
+        screen.say(f"{record.path}: is finished; train.epochs= prolongs it, checkpoint.resume=never repeats it")
+        return None
+
+    gradients = gradient_room.build(module, model.loss_function(settings.train.loss), settings.train, world)
+    tracker = Tracker(record, settings, world, screen)
+    tracker.resume(training.progress)
+    told = record.begin(training.progress.step, source)
+    screen.banner(str(record.path), dataset, gradients.name, told)
+    stop = Interrupts(record.path / run.STOP, settings.train.max_minutes)
+    return Job(
+        settings,
+        world,
+        record,
+        screen,
+        dataset,
+        batches,
+        gradients,
+        training,
+        checkpoints,
+        tracker,
+        stop,
+        Speed(),
+    )
+
+
+def finished(record: Run, progress: Progress, settings: Config) -> bool:
+    """Whether there is nothing left to do for these settings."""
+    return progress.epoch >= settings.train.epochs and record.was("finished")
+
+
+def train(job: Job) -> str:
+    """Train to the end, or until the ranks agree to stop; returns why they did, '' at the end."""
+    progress, epochs = job.training.progress, job.settings.train.epochs
+    job.console.start(progress, job.batches.steps_per_epoch)
+    with job.run.failing():
+        while progress.epoch < epochs:
+            job.speed.start(progress)
+            stopped = train_epoch(job)
+            job.speed.stop(progress)
+            if stopped:
+                job.interrupts.leaving()
+                return next(filter(None, job.world.gather(job.interrupts.wanted)))
+            end_epoch(job)
+    return ""
+
+
+def train_epoch(job: Job) -> bool:
+    """Make the steps that are left of the epoch; True if the ranks agreed to stop."""
+    progress, batches, optimizer = job.training.progress, job.batches, job.training.optimizer
+    for parts in batches.epoch(progress.epoch, progress.step_in_epoch):
+        count = batches.count(progress.step_in_epoch)
+        total = job.gradients.compute(parts, count, progress.step, job.interrupts.vote())
+        optimizer.step(progress.step, total)
+        progress.advance(total.loss, count)
+        if progress.step_in_epoch % job.settings.log.every == 0:
+            report_progress(job)
+        if job.checkpoints.due(progress, epoch_ended=False):
+            save(job)
+        if gradient_room.agreed(total, progress.step):
+            return True
+    return False
+
+
+def end_epoch(job: Job) -> None:
+    """Evaluate on rank 0, while the others wait, and save."""
+    progress = job.training.progress
+    if progress.loss_count:
+        report_progress(job)
+    best = False
+    if job.world.rank == 0:
+        metrics = measure(job)
+        job.tracker.evaluation(progress, metrics)
+        job.console.evaluation(progress, metrics)
+        best = progress.is_best(metrics.correct)
+    progress.next_epoch()
+    if best or job.checkpoints.due(progress, epoch_ended=True):
+        save(job, best)
+
+
+def measure(job: Job) -> Metrics:
+    """The raw module on the whole test set."""
+    return evaluate(job.training.module, job.dataset.test.to(job.world.device), job.settings.train.loss)
+
+
+def report_progress(job: Job) -> None:
+    """One line for the record, and perhaps one for the console."""
+    progress, step = job.training.progress, job.training.progress.step
+    count = progress.loss_count
+    loss = progress.take_loss()
+    job.speed.stop(progress)
+    rate = job.speed.rate()
+    job.tracker.train(progress, loss, job.training.optimizer.lr(step - 1), rate)
+    job.console.line(progress, job.batches.steps_per_epoch, loss, count, rate)
+    job.speed.start(progress)
+
+
+def save(job: Job, best: bool = False) -> None:
+    """A checkpoint, with the record that belongs to it safe before it."""
+    job.training.progress.record = job.tracker.position()
+    job.checkpoints.save(job.training, best)
+    job.run.status("running", epoch=job.training.progress.epoch, step=job.training.progress.step)
+
+
+def finish(job: Job, reason: str) -> None:
+    """Save what is not saved yet, and say how it ended, or how it goes on."""
+    progress = job.training.progress
+    progress.record = job.tracker.position()
+    with job.run.failing():
+        job.checkpoints.save_last(job.training)
+    if reason:
+        job.run.event("stop", reason=reason, step=progress.step)
+        job.run.status("preempted", epoch=progress.epoch, step=progress.step, reason=reason)
+        job.console.interrupted(reason, progress)
+    elif job.world.rank == 0:
+        conclude(job)
+
+
+def conclude(job: Job) -> None:
+    """The result, for people and for machines."""
+    progress, metrics, rate = job.training.progress, measure(job), job.speed.rate()
+    facts: dict[str, object] = {"correct": metrics.correct, "count": metrics.count, "loss": metrics.loss}
+    facts |= {"samples_per_second": round(rate, 1), "weights_sha256": weights_sha256(job.training.module)}
+    facts |= {"waiting_seconds": round(job.gradients.waited, 3)}
+    job.run.event("finish", step=progress.step, weights_sha256=facts["weights_sha256"])
+    job.run.status("finished", epoch=progress.epoch, step=progress.step, **facts)
+    job.console.stop()
+    job.console.summary(str(job.run.path), progress, metrics, rate)
+
+
+if __name__ == "__main__":
+    main()
+    console.leave()
