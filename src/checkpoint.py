@@ -233,7 +233,7 @@ class Checkpoints:
             "config": config.as_dict(self._settings),
             "fingerprint": config.fingerprint(self._settings),
             "data_sha256": self._data_sha256,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         }
         file = self.folder / f"step-{progress.step:08d}.pt"
         digest = write(file, content)

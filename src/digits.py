@@ -52,7 +52,7 @@ def _masks() -> NDArray[np.uint8]:
         glyph = Image.new("L", (SIZE // SCALE, SIZE // SCALE))
         ImageDraw.Draw(glyph).text((5, 3), str(digit), fill=255, font=font)
         blocks = np.kron(np.asarray(glyph, np.int64), np.ones((SCALE, SCALE), np.int64))
-        smooth = _blur(blocks, SCALE // 2 + 2)
+        smooth = _blur(blocks.astype(np.int64), SCALE // 2 + 2)
         for stroke in range(STROKES):
             # The threshold on the blurred glyph sets the thickness; the second blur gives grey edges.
             shape = np.where(smooth > 155 - 25 * stroke, 255, 0).astype(np.int64)
@@ -60,7 +60,7 @@ def _masks() -> NDArray[np.uint8]:
     return masks
 
 
-def _blur(image: Words, radius: int) -> Words:
+def _blur(image: NDArray[np.int64], radius: int) -> NDArray[np.int64]:
     """Two box means in each direction, rounded down."""
     width = 2 * radius + 1
     for axis in (0, 1, 0, 1):

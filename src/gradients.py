@@ -184,7 +184,7 @@ class DistributedData:
 
     def _through_memory(self, _state: object, bucket: dist.GradBucket) -> Pending:  # type: ignore[name-defined]
         assert self._memory is not None
-        buffer = bucket.buffer()
+        buffer: Tensor = bucket.buffer()
         sums = self._memory.sum([buffer], [self._notes], buffer)
         if bucket.is_last():
             self._total = Total(sums[0], sums[1])
@@ -193,7 +193,7 @@ class DistributedData:
         return done
 
     def _through_backend(self, _state: object, bucket: dist.GradBucket) -> Pending:  # type: ignore[name-defined]
-        buffer = bucket.buffer()
+        buffer: Tensor = bucket.buffer()
         if not bucket.is_last():
             return cast(Pending, _all_reduced(buffer).then(lambda done: done.value()[0]))
         length = buffer.numel()

@@ -206,7 +206,7 @@ def provenance(everywhere: list[str], devices: list[str], data: DataSet) -> dict
         "command": " ".join(["python -m src.train", *sys.argv[1:]]),
         "git": _git(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "platform": platform.platform(),
         "hosts": sorted(set(everywhere)),
         "world_size": len(everywhere),

@@ -209,5 +209,4 @@ def conclude(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    main()
-    console.leave()
+    console.run_and_leave(main)
