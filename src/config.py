@@ -261,7 +261,7 @@ def _nearest(name: str) -> str:
         return last[leaf]
     if close := difflib.get_close_matches(name, KEYS, n=1, cutoff=0.6):
         return str(close[0])
-    close = difflib.get_close_matches(leaf, last, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(leaf, last, n=1, cutoff=0.7)
     return last[close[0]] if close else ""
 
 

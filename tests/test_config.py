@@ -1,0 +1,108 @@
+"""Settings: where they come from, and one clear line for what cannot be used."""
+
+from pathlib import Path
+
+import pytest
+
+from src import config
+from src.config import UserError
+from tests.ranks import ROOT
+
+MISTAKES = {
+    "lr=1": "did you mean optim.lr?",
+    "trian.epochs=2": "did you mean train.epochs?",
+    "nonsense=1": "--help lists all keys",
+    "--lr=1": "write optim.lr=1",
+    "--train.epochs": "write train.epochs=VALUE",
+    "train.epochs": "write train.epochs=VALUE",
+    "train.epochs=": "must be an integer",
+    "train.epochs=0": "must be at least 1",
+    "train.epochs=1e3": "must be an integer",
+    "train.epochs=true": "must be an integer",
+    "train.global_batch_size=0": "must be at least 1",
+    "optim.lr=-1": "must be above 0",
+    "optim.lr=nan": "must be a number",
+    "optim.lr=fast": "must be a number",
+    "optim.momentum=1": "must be below 1",
+    "data.name=minst": "must be one of mnist",
+    "data.mirrors=there": "must be a list such as [a,b]",
+    "config=nowhere.yaml": "cannot be read (No such file or directory)",
+}
+
+
+@pytest.mark.parametrize(("argument", "advice"), MISTAKES.items())
+def test_mistakes_are_one_line_with_the_way_out(argument: str, advice: str) -> None:
+    with pytest.raises(UserError) as error:
+        config.parse([argument])
+    assert argument.split("=")[0] in str(error.value)
+    assert advice in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("train: [", "is no valid YAML"),
+        ("- 1", "must hold sections"),
+        ("train: {epoch: 3}", "did you mean train.epochs?"),
+        ("train: {epochs: many}", "train.epochs=many: must be an integer"),
+        ("train: 3", "train=3: unknown key"),
+        ("optim: {lr: 1}\noptim: {lr: 2}", "is no valid YAML"),
+    ],
+)
+def test_mistakes_in_a_file_name_the_file(text: str, advice: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as error:
+        config.parse([f"config={file}"])
+    assert advice in str(error.value)
+    assert str(file) in str(error.value)
+
+
+def test_the_command_line_wins_over_the_file_over_the_default(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("train: {epochs: 3, seed: 5}")
+    settings = config.parse([f"config={tmp_path / 'mine.yaml'}", "train.epochs=4"])
+    assert (settings.train.epochs, settings.train.seed, settings.train.global_batch_size) == (4, 5, 64)
+
+
+def test_values_have_their_types() -> None:
+    settings = config.parse(["optim.lr=1e-3", "run.name=123", "data.mirrors=[http://a/b,../c]", "log.seconds=3"])
+    assert (settings.optim.lr, settings.run.name) == (0.001, "123")
+    assert settings.data.mirrors == ["http://a/b", "../c"]
+    assert isinstance(settings.log.seconds, float)
+
+
+def test_what_is_written_reads_back(tmp_path: Path) -> None:
+    settings = config.parse(["train.epochs=7", "data.mirrors=[x,y]", "run.name=it's", "optim.schedule=cosine"])
+    (tmp_path / "config.yaml").write_text(config.as_yaml(settings))
+    assert config.load(tmp_path / "config.yaml") == settings
+
+
+def test_the_fingerprint_tells_results_apart_and_nothing_else() -> None:
+    base = config.fingerprint(config.parse([]))
+    for same in ("train.epochs=3", "log.every=5", "train.device=cpu", "track.notes=x", "run.root=r", "train.shards=4"):
+        assert config.fingerprint(config.parse([same])) == base, same
+    for other in ("optim.lr=0.1", "train.seed=1", "data.name=digits", "train.sync=bitwise", "optim.schedule=linear"):
+        assert config.fingerprint(config.parse([other])) != base, other
+    cosine = ["optim.schedule=cosine"]
+    assert config.fingerprint(config.parse(cosine)) != config.fingerprint(config.parse([*cosine, "train.epochs=3"]))
+
+
+def test_help_names_every_key_with_its_default() -> None:
+    text = config.help_text()
+    for name in config.KEYS:
+        assert f"  {name} " in text
+    assert "(a number; default 0.01)" in text
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_file_loads_and_begins_with_its_command(file: Path) -> None:
+    config.parse([f"config={file}"])
+    first, *rest = file.read_text().splitlines()
+    assert first.startswith("# torchrun ")
+    assert first.endswith(f"config=configs/{file.name}")
+    assert any("Expect" in line for line in rest[:4])
+
+
+def test_mnist_yaml_is_the_default() -> None:
+    assert config.parse([f"config={ROOT / 'configs/mnist.yaml'}"]) == config.Config()
