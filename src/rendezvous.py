@@ -12,11 +12,12 @@ import socket
 import time
 from datetime import timedelta
 
-from torch.distributed import DistStoreError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # noqa: TID251
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # noqa: TID251
 
 from src.config import UserError
 
-ANSWER_SECONDS = 3.0  # how long a store may take to answer before its address is read again
+CONNECT_SECONDS = 3.0
+PAUSE_SECONDS = 0.02  # between two looks for rank 0's answer
 
 
 def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -> Store:
@@ -47,9 +48,11 @@ def _master() -> tuple[str, int]:
 def _plain_store(host: str, port: int, rank: int, world_size: int, timeout: timedelta) -> Store:
     try:
         return TCPStore(host, port, world_size, rank == 0, timeout)
-    except DistStoreError as error:
+    except RuntimeError as error:
         reason = "is in use: choose another" if "EADDRINUSE" in str(error) else "does not answer"
-        raise UserError(f"MASTER_PORT={port}: the port on {host} {reason} ({str(error)[:120]})") from None
+        raise UserError(
+            f"MASTER_PORT={port}: the port on {host} {reason} ({str(error).partition('. ')[0][:120]})"
+        ) from None
 
 
 def _own_address(master: str, one_host: bool) -> str:
@@ -72,24 +75,35 @@ def _invite(agent: Store, key: str, address: str, world_size: int, timeout: time
 
 
 def _follow(agent: Store, key: str, rank: int, timeout: timedelta) -> Store:
-    """Another rank: try the address that rank 0 gave until the store behind it is this attempt's."""
+    """Another rank: greet the store that rank 0 named, until one answers with this rank's number."""
+    number, place, store = secrets.token_hex(8), b"", None
     deadline = time.monotonic() + timeout.total_seconds()
     while time.monotonic() < deadline:
-        address, _, port = agent.get(key).decode().partition(" ")
-        if store := _greet(address, int(port), rank, timeout):
+        if store is None or agent.get(key) != place:
+            place = agent.get(key)
+            store = _greet(place.decode(), rank, number, timeout)
+        if store is not None and _answered(store, rank, number):
             return PrefixStore("job", store)
-        time.sleep(0.1)
+        time.sleep(PAUSE_SECONDS)
     raise TimeoutError(f"rank {rank} found no rank 0 within {timeout.total_seconds():.0f} s")
 
 
-def _greet(address: str, port: int, rank: int, timeout: timedelta) -> Store | None:
-    number = secrets.token_hex(8)
+def _greet(place: str, rank: int, number: str, timeout: timedelta) -> Store | None:
+    """The store at "address port" with this rank's greeting in it; None if nobody listens there."""
+    address, _, port = place.partition(" ")
     try:
         # A refused connection is normal here, and TCPStore would print a page about it.
-        socket.create_connection((address, port), ANSWER_SECONDS).close()
-        store = TCPStore(address, port, None, False, timeout, wait_for_workers=False)
+        socket.create_connection((address, int(port)), CONNECT_SECONDS).close()
+        store = TCPStore(address, int(port), None, False, timeout, wait_for_workers=False)
         store.set(f"hello/{rank}", number)
-        store.wait([f"answer/{rank}"], timedelta(seconds=ANSWER_SECONDS))
-        return store if store.get(f"answer/{rank}").decode() == number else None
-    except (OSError, DistStoreError, RuntimeError):
+    except (OSError, RuntimeError):
         return None
+    return store
+
+
+def _answered(store: Store, rank: int, number: str) -> bool:
+    # Asks whether the key is there, for waiting for one that does not come prints a page as well.
+    try:
+        return bool(store.check([f"answer/{rank}"])) and store.get(f"answer/{rank}").decode() == number
+    except RuntimeError:
+        return False

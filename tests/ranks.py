@@ -1,6 +1,7 @@
 """Real ranks for tests: processes forked from this one, which has torch already, or torchrun's."""
 
 import contextlib
+import faulthandler
 import os
 import pickle
 import re
@@ -20,6 +21,7 @@ from src import config, console, distributed, train
 from src.distributed import World
 
 ROOT = Path(__file__).parent.parent
+HUNG_SECONDS = 60  # a rank that takes longer says where it is, and ends
 
 
 @dataclass
@@ -70,6 +72,7 @@ def _child(rank: int, work: Callable[[], Any], folder: Path, variables: dict[str
         handle = os.open(folder / f"output-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
+        faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=2)
         sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, closefd=False)
         value = work()
         (folder / f"value-{rank}").write_bytes(pickle.dumps(value))
