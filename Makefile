@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-export setup-bench train test check lock clean
+.PHONY: help setup setup-dev setup-export setup-bench train test check drill lock clean
 
 PYTHON ?= python3
 RANKS ?= 4
@@ -29,6 +29,9 @@ check: .venv/.synced-dev ## ruff, mypy --strict, shellcheck, pytest
 	$(BIN)/mypy
 	$(BIN)/shellcheck $$(git ls-files '*.sh' '*.sbatch') .ci/run
 	$(BIN)/pytest $(ARGS)
+
+drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one
+	$(BIN)/python -m src.drill $(ARGS)
 
 LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-header --upgrade pyproject.toml

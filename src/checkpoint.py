@@ -11,6 +11,7 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def write(file: Path, content: dict[str, Any]) -> str:
             digest = _seal(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, file)
+        replace(temporary, file)
         _sync(file.parent)
     except RuntimeError as error:  # torch.save reports a failed write so
         raise OSError(28, f"cannot be written ({str(error)[:60]})") from None
