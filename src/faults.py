@@ -54,7 +54,7 @@ def _writing(write: Callable[..., str], *arguments: Any) -> str:
 
 
 def _sealing(write: Callable[..., str], *arguments: Any) -> str:
-    checkpoint.replace = _die
+    vars(checkpoint)["replace"] = _die
     return write(*arguments)
 
 

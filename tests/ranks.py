@@ -21,6 +21,7 @@ from src import config, console, distributed, train
 from src.distributed import World
 
 ROOT = Path(__file__).parent.parent
+torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports for a second: here once, not in every fork
 HUNG_SECONDS = 60  # a rank that takes longer says where it is, and ends
 
 

@@ -150,7 +150,7 @@ def test_weights_of_another_run(small: str, tmp_path: Path) -> None:
     source = first.run / "checkpoints" / "best.pt"
     second = job(small, tmp_path, "run.name=second", f"checkpoint.resume={source}", "optim.lr=0.02")
     assert f"(weights of {source})" in second.output
-    lines_of = [list(lines.read(run / "metrics.jsonl"))[0] for run in (first.run, second.run)]
+    lines_of = [next(lines.read(run / "metrics.jsonl")) for run in (first.run, second.run)]
     assert lines_of[1]["step"] == 5
     assert lines_of[1]["loss"] < lines_of[0]["loss"]
 
@@ -219,13 +219,11 @@ def test_a_damaged_checkpoint_is_set_aside(small: str, tmp_path: Path) -> None:
     assert steps == [line["step"] for line in lines.read(whole.run / "metrics.jsonl") if line["kind"] == "train"]
 
 
-@pytest.mark.parametrize("how", ["lr", "data"])
-def test_a_loss_that_is_not_finite_stops_before_the_step(how: str, small: str, tmp_path: Path) -> None:
-    del how
-    failed = job(small, tmp_path, "optim.lr=1e30", "train.loss=cross_entropy", "checkpoint.every_steps=1", fails=True)
+def test_a_loss_that_is_not_finite_stops_before_the_step(small: str, tmp_path: Path) -> None:
+    failed = job(small, tmp_path, "optim.lr=1e38", "train.loss=cross_entropy", "checkpoint.every_steps=1", fails=True)
     assert failed.codes == [1, 1], failed.output
     assert "the loss is not finite at step" in failed.output
-    assert "with learning rate 1e+30" in failed.output
+    assert "with learning rate 1e+38" in failed.output
     assert "Traceback" not in failed.output
     found = status(failed)
     assert found["state"] == "failed"
