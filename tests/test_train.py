@@ -1,0 +1,248 @@
+"""The whole job: what it learns, on how many ranks, what it prints and leaves behind."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from src import checkpoint, lines
+from tests.ranks import ROOT, Job, good_job, run_job, torchrun
+
+# SHA-256 of the weights of the default recipe in bitwise mode (8 shards), after so many epochs. They hold for
+# x86-64 with AVX2 and torch 2.15; elsewhere the test compares world sizes only.
+PINNED_FOR = ("2.15", "AVX2")
+PINNED = {
+    1: "37eff1895527b9b53e377d169bceef8eb4bf252f8e00c937e295773c01b63ce0",
+    10: "",
+}
+
+
+def status(job: Job) -> dict[str, object]:
+    content: dict[str, object] = json.loads((job.run / "status.json").read_text())
+    return content
+
+
+def weights(job: Job) -> torch.Tensor:
+    newest = max((job.run / "checkpoints").glob("step-*.pt"))
+    model = checkpoint.read(newest)["model"]
+    return torch.cat([model[name].flatten() for name in sorted(model)])
+
+
+def curve(job: Job) -> list[dict[str, object]]:
+    return [
+        {name: value for name, value in line.items() if name != "samples_per_second"}
+        for line in lines.read(job.run / "metrics.jsonl")
+    ]
+
+
+def test_one_epoch_on_any_number_of_ranks(mnist: str, tmp_path: Path) -> None:
+    jobs = {
+        ranks: good_job(ranks, tmp_path, f"data.root={mnist}", "train.epochs=1", f"run.name={ranks}")
+        for ranks in (1, 2, 3, 4)
+    }
+    correct = {ranks: int(str(status(job)["correct"])) for ranks, job in jobs.items()}
+    assert 7300 <= correct[1] <= 7800
+    for ranks, job in jobs.items():
+        assert abs(correct[ranks] - correct[1]) <= 3
+        torch.testing.assert_close(weights(job), weights(jobs[1]), rtol=0, atol=1e-5)
+        assert f"{correct[ranks]}/10000 = {correct[ranks] / 100:.2f} %" in job.output
+    losses = [[line["loss"] for line in curve(job)] for job in jobs.values()]
+    assert all(other == pytest.approx(losses[0], rel=1e-4) for other in losses)
+
+
+def test_ten_epochs(mnist: str, tmp_path: Path) -> None:
+    job = good_job(1, tmp_path, f"data.root={mnist}")
+    assert 8450 <= int(str(status(job)["correct"])) <= 8600
+    assert status(job)["step"] == 9380
+
+
+def test_the_best_recipe(mnist: str, tmp_path: Path) -> None:
+    job = good_job(1, tmp_path, f"data.root={mnist}", f"config={ROOT}/configs/best.yaml", "data.fallback=none")
+    assert int(str(status(job)["correct"])) >= 9250
+
+
+def test_one_hash(mnist: str, tmp_path: Path) -> None:
+    bitwise = (f"data.root={mnist}", "train.sync=bitwise")
+    jobs = [
+        good_job(ranks, tmp_path, *bitwise, "train.epochs=1", f"run.name={ranks}") for ranks in (1, 2, 3, 4, 5, 6, 7, 8)
+    ]
+    assert len({str(status(job)["weights_sha256"]) for job in jobs}) == 1
+    assert all(curve(job) == curve(jobs[0]) for job in jobs)
+    longer = good_job(2, tmp_path, *bitwise, "run.name=2", "train.epochs=10")
+    if not (torch.__version__.startswith(PINNED_FOR[0]) and torch.backends.cpu.get_cpu_capability() == PINNED_FOR[1]):
+        pytest.skip(f"world sizes agree; the pinned hashes hold for torch {PINNED_FOR[0]} with {PINNED_FOR[1]} alone")
+    assert {epochs: status(job)["weights_sha256"] for epochs, job in ((1, jobs[0]), (10, longer))} == PINNED
+
+
+@pytest.mark.parametrize("exchange", ["auto", "backend"])
+def test_one_hash_with_momentum_schedule_and_a_short_batch(exchange: str, small: str, tmp_path: Path) -> None:
+    settings = (
+        "data.name=idx",
+        f"data.root={small}",
+        "train.sync=bitwise",
+        "train.epochs=3",
+        "train.global_batch_size=50",
+        "optim.momentum=0.9",
+        "optim.schedule=cosine",
+        "optim.warmup_steps=7",
+        "optim.weight_decay=0.01",
+        "train.loss=cross_entropy",
+        f"train.exchange={exchange}",
+    )
+    hashes = [status(good_job(n, tmp_path, *settings, f"run.name={n}"))["weights_sha256"] for n in (1, 3, 8)]
+    assert len(set(hashes)) == 1
+
+
+def test_adamw_resumes_to_the_same_bits(small: str, tmp_path: Path) -> None:
+    settings = ("data.name=idx", f"data.root={small}", "optim.name=adamw", "optim.lr=0.001", "run.name=a")
+    whole = good_job(2, tmp_path / "whole", *settings, "train.epochs=4")
+    good_job(2, tmp_path, *settings, "train.epochs=2")
+    resumed = good_job(2, tmp_path, *settings, "train.epochs=4")
+    assert status(resumed)["weights_sha256"] == status(whole)["weights_sha256"]
+
+
+def test_what_a_run_leaves_behind(small: str, tmp_path: Path) -> None:
+    job = good_job(2, tmp_path, "data.name=idx", f"data.root={small}", "train.epochs=2", "log.every=5")
+    found = status(job)
+    assert found["state"] == "finished"
+    assert {
+        *("state", "epoch", "step", "correct", "count", "loss", "samples_per_second", "world_size", "data"),
+        "weights_sha256",
+    } <= found.keys()
+    assert (found["epoch"], found["step"], found["count"], found["world_size"], found["data"]) == (2, 32, 200, 2, "idx")
+    import hashlib
+
+    newest = checkpoint.read(job.run / "checkpoints" / "step-00000032.pt")["model"]
+    raw = b"".join(newest[name].numpy().tobytes() for name in sorted(newest))
+    assert found["weights_sha256"] == hashlib.sha256(raw).hexdigest()
+    facts = json.loads((job.run / "provenance.json").read_text())
+    assert facts["world_size"] == 2
+    assert facts["torch"] == torch.__version__
+    assert len(facts["devices"]) == 2
+    assert set(facts["git"]) == {"commit", "dirty"}
+    train = [line for line in lines.read(job.run / "metrics.jsonl") if line["kind"] == "train"]
+    tests = [line for line in lines.read(job.run / "metrics.jsonl") if line["kind"] == "test"]
+    assert [line["step"] for line in train] == [5, 10, 15, 16, 21, 26, 31, 32]
+    assert [line["samples_seen"] for line in tests] == [1009, 2018]
+    assert all(sum(map(sum, line["confusion"])) == 200 for line in tests)
+    assert tests[-1]["correct"] == sum(tests[-1]["confusion"][digit][digit] for digit in range(10))
+    kinds = [event["event"] for event in lines.read(job.run / "events.jsonl")]
+    assert kinds == ["start", "checkpoint", "checkpoint", "finish"]
+    assert job.run.name.startswith("idx-")
+
+
+def test_the_loss_that_is_shown_is_everybody_s(small: str, tmp_path: Path) -> None:
+    jobs = [
+        good_job(n, tmp_path, "data.name=idx", f"data.root={small}", "train.epochs=1", f"run.name={n}") for n in (1, 3)
+    ]
+    first, second = ([line["loss"] for line in curve(job) if line["kind"] == "train"] for job in jobs)
+    assert first == pytest.approx(second, rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", [("train.global_batch_size=3",), ("train.global_batch_size=5000",)])
+def test_odd_batch_sizes(settings: tuple[str, ...], small: str, tmp_path: Path) -> None:
+    job = good_job(4, tmp_path, "data.name=idx", f"data.root={small}", "train.epochs=1", *settings)
+    assert status(job)["state"] == "finished"
+
+
+MISTAKES = {
+    "train.epochs=0": "train.epochs=0: must be at least 1",
+    "optim.lr=-3": "optim.lr=-3: must be above 0",
+    "train.global_batch_size=0": "train.global_batch_size=0: must be at least 1",
+    "epochs=3": "did you mean train.epochs?",
+    "--lr=1": "write optim.lr=1",
+    "config=missing.yaml": "config=missing.yaml: cannot be read",
+    "train.device=cuda": "train.device=cuda: 2 ranks on this host, 0 GPUs",
+    "run.root=/proc/none": "run.root=/proc/none: /proc/none/",
+    "run.root=/dev/null": "run.root=/dev/null: ",
+}
+
+
+@pytest.mark.parametrize(("argument", "advice"), MISTAKES.items())
+def test_a_mistake_is_one_line_and_exit_code_2(argument: str, advice: str, small: str, tmp_path: Path) -> None:
+    if "cuda" in argument and torch.cuda.device_count():
+        pytest.skip("there are GPUs here")
+    job = run_job(2, tmp_path, "data.name=idx", f"data.root={small}", argument)
+    assert job.codes == [2, 2], job.output
+    assert job.output.count("\n") == 1
+    assert job.output.startswith("error: ")
+    assert advice in job.output
+
+
+def test_more_ranks_than_shards(small: str, tmp_path: Path) -> None:
+    job = run_job(3, tmp_path, "data.name=idx", f"data.root={small}", "train.sync=bitwise", "train.shards=2")
+    assert job.codes == [2, 2, 2]
+    assert job.output.count("train.shards=2: 3 ranks cannot share them") == 1
+
+
+def test_a_disk_that_is_full_from_the_start(small: str, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    (tmp_path / "runs").mkdir()
+    job = run_job(1, tmp_path, "data.name=idx", f"data.root={small}", "run.name=../../../../../../dev/full/x")
+    assert job.codes == [2]
+    assert "cannot be written" in job.output
+
+
+def test_one_process_without_torchrun(small: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "src.train", "data.name=idx", f"data.root={small}", f"run.root={tmp_path}"]
+    done = subprocess.run(
+        [*command, "track.wandb=disabled", "train.epochs=1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "batch    global 64 = 1 rank x 64" in done.stdout
+
+
+def test_torchrun_s_console_holds_our_lines_and_nothing_else(small: str, tmp_path: Path) -> None:
+    job = torchrun(2, "data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "train.epochs=1", "log.seconds=0")
+    output, _ = job.communicate(timeout=100)
+    assert job.returncode == 0, output
+    starts = (
+        "training on",
+        "world ",
+        "sync ",
+        "data ",
+        "batch ",
+        "run ",
+        "epoch ",
+        "result ",
+        "speed ",
+        "saved ",
+        "next ",
+    )
+    strange = [line for line in output.splitlines() if not line.startswith(starts)]
+    assert strange == []
+    assert "batch    global 64 = 2 ranks x 32" in output
+    assert re.search(r"^epoch 1/1  step 16/16  loss 0\.\d{4}  [\d,]+ samples/s  0:00:00 left$", output, re.MULTILINE)
+    assert re.search(r"^result   \d+/200 = \d+\.\d\d %, loss ", output, re.MULTILINE)
+
+
+def test_a_mistake_under_torchrun_is_in_its_last_lines(tmp_path: Path) -> None:
+    job = torchrun(2, "optim.lr=-1", f"run.root={tmp_path}")
+    output, _ = job.communicate(timeout=100)
+    assert job.returncode != 0
+    assert output.count("error: optim.lr=-1: must be above 0\n") == 1
+    assert "optim.lr=-1: must be above 0" in output[-1200:]
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_every_key() -> None:
+    done = subprocess.run([sys.executable, "-m", "src.train", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "optim.warmup_steps" in done.stdout
+
+
+def test_what_is_slow_to_import_is_not_imported(small: str, tmp_path: Path) -> None:
+    """On a run with its files in place: no torchvision, wandb, PIL, matplotlib or tqdm."""
+    code = (
+        "import sys; from src import train; sys.argv = ['train'] + sys.argv[1:]; train.main();"
+        "print('IMPORTED', [m for m in ('torchvision', 'wandb', 'PIL', 'matplotlib', 'tqdm', 'src.digits') if m in sys.modules])"
+    )
+    settings = ["data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "track.wandb=disabled", "train.epochs=1"]
+    done = subprocess.run([sys.executable, "-c", code, *settings], cwd=ROOT, capture_output=True, text=True)
+    assert "IMPORTED []" in done.stdout, done.stdout + done.stderr
