@@ -2,8 +2,8 @@
 
 torchrun's agent offers its own store to the workers, and keeps it over `--max-restarts`: restarted workers
 read the addresses of the dead generation and fail (pytorch#135712, #167288). So rank 0 opens a fresh store
-for every attempt and only its address goes through the agent's. A rank believes an address when the store
-behind it answers the rank's own random number; a dead or leftover one cannot.
+for every attempt, and only the invitation to it goes through the agent's. Every process greets with a random
+number of its own and believes an invitation that repeats it, which a dead generation's cannot.
 """
 
 import os
@@ -16,8 +16,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from src.config import UserError
 
-CONNECT_SECONDS = 3.0
-PAUSE_SECONDS = 0.02  # between two looks for rank 0's answer
+PAUSE_SECONDS = 0.02  # between two looks for the others
 
 
 def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -> Store:
@@ -29,11 +28,11 @@ def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -
     host, port = _master()
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return _plain_store(host, port, rank, world_size, timeout)
-    agent = TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
-    address_key = f"address/{os.environ.get('TORCHELASTIC_RUN_ID', '')}"
+    kept = TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
+    agent = PrefixStore(f"meeting/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", kept)
     if rank == 0:
-        return _invite(agent, address_key, _own_address(host, one_host), world_size, timeout)
-    return _follow(agent, address_key, rank, timeout)
+        return _invite(agent, _own_address(host, one_host), world_size, timeout)
+    return _follow(agent, rank, timeout)
 
 
 def _master() -> tuple[str, int]:
@@ -65,45 +64,37 @@ def _own_address(master: str, one_host: bool) -> str:
     return master if address.startswith("127.") else address
 
 
-def _invite(agent: Store, key: str, address: str, world_size: int, timeout: timedelta) -> Store:
-    """Rank 0: open the store, say where it is, answer every rank's number."""
+def _invite(agent: Store, address: str, world_size: int, timeout: timedelta) -> Store:
+    """Rank 0: open the store, and invite whoever greets until all are there."""
     store = TCPStore("0.0.0.0", 0, is_master=True, timeout=timeout, wait_for_workers=False)
-    agent.set(key, f"{address} {store.port}")
-    for rank in range(1, world_size):
-        store.set(f"answer/{rank}", store.get(f"hello/{rank}").decode())
+    others, numbers = range(1, world_size), [""] * world_size
+    deadline = time.monotonic() + timeout.total_seconds()
+    while missing := [rank for rank in others if not store.check([f"here/{rank}"])]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"rank(s) {missing} did not come within {timeout.total_seconds():.0f} s")
+        heard = [_value(agent, f"hello/{rank}") for rank in range(world_size)]
+        if heard != numbers:
+            numbers = heard
+            agent.set("invitation", " ".join([address, str(store.port), *(number or "-" for number in numbers)]))
+        time.sleep(PAUSE_SECONDS)
     return PrefixStore("job", store)
 
 
-def _follow(agent: Store, key: str, rank: int, timeout: timedelta) -> Store:
-    """Another rank: greet the store that rank 0 named, until one answers with this rank's number."""
-    number, place, store = secrets.token_hex(8), b"", None
+def _follow(agent: Store, rank: int, timeout: timedelta) -> Store:
+    """Another rank: greet, and go where the invitation that knows this rank's number says."""
+    number = secrets.token_hex(8)
+    agent.set(f"hello/{rank}", number)
     deadline = time.monotonic() + timeout.total_seconds()
     while time.monotonic() < deadline:
-        if store is None or agent.get(key) != place:
-            place = agent.get(key)
-            store = _greet(place.decode(), rank, number, timeout)
-        if store is not None and _answered(store, rank, number):
+        address, port, *numbers = (_value(agent, "invitation") or "- 0").split()
+        if numbers[rank : rank + 1] == [number]:
+            store = TCPStore(address, int(port), None, False, timeout, wait_for_workers=False)
+            store.set(f"here/{rank}", "")
             return PrefixStore("job", store)
         time.sleep(PAUSE_SECONDS)
-    raise TimeoutError(f"rank {rank} found no rank 0 within {timeout.total_seconds():.0f} s")
+    raise TimeoutError(f"rank {rank} got no invitation from rank 0 within {timeout.total_seconds():.0f} s")
 
 
-def _greet(place: str, rank: int, number: str, timeout: timedelta) -> Store | None:
-    """The store at "address port" with this rank's greeting in it; None if nobody listens there."""
-    address, _, port = place.partition(" ")
-    try:
-        # A refused connection is normal here, and TCPStore would print a page about it.
-        socket.create_connection((address, int(port)), CONNECT_SECONDS).close()
-        store = TCPStore(address, int(port), None, False, timeout, wait_for_workers=False)
-        store.set(f"hello/{rank}", number)
-    except (OSError, RuntimeError):
-        return None
-    return store
-
-
-def _answered(store: Store, rank: int, number: str) -> bool:
-    # Asks whether the key is there, for waiting for one that does not come prints a page as well.
-    try:
-        return bool(store.check([f"answer/{rank}"])) and store.get(f"answer/{rank}").decode() == number
-    except RuntimeError:
-        return False
+def _value(store: Store, key: str) -> str:
+    """What the store holds under the key, '' if nothing: asking does not wait."""
+    return store.get(key).decode() if store.check([key]) else ""

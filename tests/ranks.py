@@ -5,6 +5,7 @@ import faulthandler
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import traceback
@@ -42,7 +43,7 @@ class Job:
 
 def fork(world_size: int, work: Callable[[], Any], folder: Path, environment: dict[str, str] | None = None) -> Job:
     """Run `work` in as many processes as ranks, each with torchrun's variables; they share a fresh store."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=30))
+    holder, port = _store()
     children = []
     for rank in range(world_size):
         variables = {
@@ -51,7 +52,7 @@ def fork(world_size: int, work: Callable[[], Any], folder: Path, environment: di
             "LOCAL_RANK": str(rank),
             "LOCAL_WORLD_SIZE": str(world_size),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(store.port),
+            "MASTER_PORT": port,
             "TORCHELASTIC_USE_AGENT_STORE": "True",
             **(environment or {}),
         }
@@ -60,10 +61,29 @@ def fork(world_size: int, work: Callable[[], Any], folder: Path, environment: di
             _child(rank, work, folder, variables)
         children.append(pid)
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
     files = [folder / f"value-{rank}" for rank in range(world_size)]
     values = [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]
     output = "".join((folder / f"output-{rank}").read_text() for rank in range(world_size))
     return Job(codes, output, values)
+
+
+def _store() -> tuple[int, str]:
+    """A process that holds a store, as torchrun's agent does, and the store's port.
+
+    Not this process: a fork copies locks that the store's threads hold at that moment.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=30))
+        os.write(writing, str(store.port).encode())
+        signal.pause()
+    os.close(writing)
+    port = os.read(reading, 10).decode()
+    os.close(reading)
+    return pid, port
 
 
 def _child(rank: int, work: Callable[[], Any], folder: Path, variables: dict[str, str]) -> None:

@@ -115,7 +115,8 @@ def test_a_leftover_address_is_not_believed(tmp_path: Path) -> None:
         agent = TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False)
         dead = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=30))
         if os.environ["RANK"] == "1":
-            agent.set("address/", f"127.0.0.1 {dead.port}")
+            agent.set("meeting//hello/1", "0123")
+            agent.set("meeting//invitation", f"127.0.0.1 {dead.port} - 0123")
             agent.set("stale", "yes")
         agent.get("stale")
         with distributed.join(config.Train()) as world:
