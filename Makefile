@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-export setup-bench train test check drill lock clean
+.PHONY: help setup setup-dev setup-export setup-bench train test check drill bench scale lock clean
 
 PYTHON ?= python3
 RANKS ?= 4
@@ -32,6 +32,14 @@ check: .venv/.synced-dev ## ruff, mypy --strict, shellcheck, pytest
 
 drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one
 	$(BIN)/python -m src.drill $(ARGS)
+
+bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmarks.md (half an hour)
+	$(BIN)/python -m tests.bench.compare $(ARGS)
+	$(BIN)/python -m tests.bench.compare --epochs=10 --rounds=3 --section="ten epochs" --only='^this job(, train.sync.*)?$$|tutorial' $(ARGS)
+	$(BIN)/python -m tests.bench.growth $(ARGS)
+
+scale: .venv/.synced-user ## time 1, 2, 4 and 8 ranks, and compare their hashes
+	$(BIN)/python -m tests.bench.scale $(ARGS)
 
 LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-header --upgrade pyproject.toml

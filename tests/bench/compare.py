@@ -1,0 +1,140 @@
+"""`make bench`: this job beside its peers, in turns, each as its own command; medians and ratios into the docs."""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench.page import conditions, table, write
+
+ROOT = Path(__file__).parent.parent.parent
+JOB = "this job"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # more threads a rank are slower for everybody
+PEERS = {
+    "DDP tutorial": "ddp_tutorial",
+    "Accelerate": "accelerate_job",
+    "Lightning": "lightning_job",
+}
+
+
+@dataclass
+class Entry:
+    """One contestant: its command, and what each of its turns took."""
+
+    name: str
+    ranks: int
+    command: list[str]
+    rates: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    correct: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Samples per second in the training loop, median."""
+        return statistics.median(self.rates)
+
+    @property
+    def wall(self) -> float:
+        """Seconds from command to exit, median."""
+        return statistics.median(self.seconds)
+
+
+def main() -> None:
+    """Measure in turns and write docs/benchmarks.md."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", default="data", help="torchvision's data folder, with MNIST in it")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--only", default="", help="a regular expression of names")
+    parser.add_argument("--section", default="peers", help="which section of docs/benchmarks.md it writes")
+    chosen = parser.parse_args()
+    entries = [entry for entry in contestants(chosen.root, chosen.epochs) if re.search(chosen.only, entry.name)]
+    for turn in range(chosen.rounds):
+        for entry in entries:
+            take_turn(entry)
+            print(f"{turn + 1}/{chosen.rounds} {entry.name:32} {entry.ranks} ranks  ", end="")
+            print(f"{entry.rates[-1]:9,.0f} samples/s  {entry.seconds[-1]:6.1f} s", flush=True)
+    write(chosen.section, conditions(f"{chosen.epochs} epoch(s), medians of {chosen.rounds} turns") + result(entries))
+
+
+def contestants(root: str, epochs: int) -> list[Entry]:
+    """Everybody, in the order of their turns."""
+    peer = ["--root", root, "--epochs", str(epochs)]
+    alone = [sys.executable, "-m"]
+    entries = [
+        Entry("the seed's loop", 1, [*alone, "tests.bench.seed_loop", *peer]),
+        Entry("scikit-learn SGDClassifier", 1, [*alone, "tests.bench.sklearn_job", *peer]),
+        Entry("bare loop, no exchange", 1, [*alone, "tests.bench.handwritten", *peer]),
+        job(1, root, epochs),
+    ]
+    for ranks in (2, 4):
+        entries += [
+            Entry(name, ranks, [*torchrun(ranks), f"tests.bench.{file}", *peer]) for name, file in PEERS.items()
+        ]
+        entries += [
+            Entry("bare loop, our exchange", ranks, [*torchrun(ranks), "tests.bench.handwritten", *peer]),
+            job(ranks, root, epochs),
+            job(ranks, root, epochs, "train.sync=bitwise", "train.shards=4"),
+            job(ranks, root, epochs, "train.exchange=backend"),
+        ]
+    return entries
+
+
+def job(ranks: int, root: str, epochs: int, *settings: str) -> Entry:
+    """This project's job, tracking off, as all the others are."""
+    start = torchrun(ranks) if ranks > 1 else [sys.executable, "-m"]
+    fixed = [f"data.root={root}", "data.fallback=none", f"train.epochs={epochs}", "track.wandb=disabled"]
+    return Entry(", ".join([JOB, *settings]), ranks, [*start, "src.train", *fixed, *settings])
+
+
+def torchrun(ranks: int) -> list[str]:
+    """The same start for all."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m"]
+
+
+def take_turn(entry: Entry) -> dict[str, Any]:
+    """Run the command once, from start to exit; returns what it reported. Leaves with its output if it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours = "src.train" in entry.command
+        command = [*entry.command, f"run.root={folder}"] if ours else entry.command
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
+        entry.seconds.append(time.perf_counter() - began)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        found = ours_said(folder) if ours else json.loads(done.stdout.strip().splitlines()[-1])
+    entry.rates.append(found["samples_per_second"])
+    entry.correct = found["correct"]
+    return found
+
+
+def ours_said(folder: str) -> dict[str, Any]:
+    """status.json of the one run below the folder."""
+    (status,) = Path(folder).glob("*/status.json")
+    said: dict[str, Any] = json.loads(status.read_text())
+    return said
+
+
+def result(entries: list[Entry]) -> str:
+    """The table, with the ratios of this job to each."""
+    ours = {entry.ranks: entry for entry in entries if entry.name == JOB}
+    rows = []
+    for entry in sorted(entries, key=lambda entry: (entry.ranks, entry.rate)):
+        base = ours.get(entry.ranks)
+        ratio = [f"{base.rate / entry.rate:.1f} x", f"{entry.wall / base.wall:.1f} x"] if base else ["", ""]
+        own = [str(entry.ranks), entry.name, f"{entry.rate:,.0f}", f"{entry.wall:.1f}", str(entry.correct or "")]
+        rows.append([*own, *ratio])
+    head = ["ranks", "who", "samples/s", "command to exit, s", "correct", "this job's speed to it", "its time to ours"]
+    return table(head, rows)
+
+
+if __name__ == "__main__":
+    main()

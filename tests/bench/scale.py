@@ -1,0 +1,48 @@
+"""`make scale`: 1, 2, 4 and 8 ranks, plain and bitwise: speed, share of time waiting, one hash."""
+
+import argparse
+import statistics
+from typing import Any
+
+from tests.bench.compare import Entry, job, take_turn
+from tests.bench.page import conditions, table, write
+
+RANKS = (1, 2, 4, 8)
+
+
+def main() -> None:
+    """Measure in turns and write docs/benchmarks.md."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", default="data", help="torchvision's data folder, with MNIST in it")
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    entries = [job(ranks, chosen.root, 1, *how) for how in ((), ("train.sync=bitwise",)) for ranks in RANKS]
+    facts: dict[int, list[dict[str, Any]]] = {}
+    for _ in range(chosen.rounds):
+        for number, entry in enumerate(entries):
+            facts.setdefault(number, []).append(take_turn(entry))
+    rows = [row(entry, facts[number]) for number, entry in enumerate(entries)]
+    head = ["sync", "ranks", "samples/s", "time waiting", "correct", "SHA-256 of the weights"]
+    text = conditions(f"1 epoch, medians of {chosen.rounds} turns") + table(head, rows)
+    hashes = {str(facts[number][0]["weights_sha256"]) for number in range(len(RANKS), 2 * len(RANKS))}
+    write("scale", text + f"\nBitwise: {len(hashes)} hash on {', '.join(map(str, RANKS))} ranks.\n")
+
+
+def row(entry: Entry, found: list[dict[str, Any]]) -> list[str]:
+    """A line of the table."""
+    rate = statistics.median(one["samples_per_second"] for one in found)
+    share = statistics.median(one["waiting_seconds"] * one["samples_per_second"] / 60_000 for one in found)
+    how = "bitwise" if "train.sync=bitwise" in entry.command else "ddp"
+    first = found[0]
+    return [
+        how,
+        str(entry.ranks),
+        f"{rate:,.0f}",
+        f"{share:.0%}",
+        f"{first['correct']}",
+        f"`{first['weights_sha256']}`",
+    ]
+
+
+if __name__ == "__main__":
+    main()
