@@ -1,9 +1,10 @@
 """How the weights move: torch's optimizer, with a learning rate that is a pure function of the step."""
 
 import math
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src import config
 from src.config import JobFailed
@@ -21,7 +22,7 @@ class Optimizer:
         self._settings, self._steps = settings, steps
         self.torch = _build(module, settings)
         self._constant = settings.schedule == "constant" and settings.warmup_steps == 0
-        self._bad: torch.Tensor | None = None
+        self._bad: Tensor | None = None
 
     def lr(self, step: int) -> float:
         """The learning rate of the step (counted from 0): linear warm-up, then the schedule's way to 0."""
@@ -45,11 +46,11 @@ class Optimizer:
                 group["lr"] = self.lr(step)
         self.torch.step()
 
-    def _skip_if_bad(self, step: int, loss: torch.Tensor) -> None:
+    def _skip_if_bad(self, step: int, loss: Tensor) -> None:
         """On a GPU: from the first bad step on the fused optimizer moves nothing; the host hears it later."""
         bad = (~torch.isfinite(loss)).float().reshape(1)
         self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
-        self.torch.found_inf = self._bad  # type: ignore[attr-defined]
+        self.torch.found_inf = self._bad  # type: ignore[union-attr]
         if step % GPU_LOOK_STEPS == 0 and bool(self._bad):
             raise NonFinite(self._say(step))
 
@@ -60,7 +61,38 @@ class Optimizer:
         )
 
 
-def _build(module: nn.Module, settings: config.Optim) -> torch.optim.Optimizer:
+class PlainSGD:
+    """Gradient descent without a memory, so without a state: what torch.optim.SGD computes, to the bit.
+
+    torch's own spends 50 microseconds a step on bookkeeping, a third of this job's step, and importing it
+    takes each rank a second.
+    """
+
+    def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
+        self._parameters, self._weight_decay = list(module.parameters()), weight_decay
+        self.param_groups = [{"lr": lr}]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """weights -= lr * (gradient + weight_decay * weights)"""
+        moved: list[Tensor] = [parameter for parameter in self._parameters if parameter.grad is not None]
+        by = [cast(Tensor, parameter.grad) for parameter in moved]
+        if self._weight_decay:
+            by = list(torch._foreach_add(by, moved, alpha=self._weight_decay))
+        torch._foreach_add_(moved, by, alpha=-self.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to remember."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take back."""
+
+
+def _build(module: nn.Module, settings: config.Optim) -> "torch.optim.Optimizer | PlainSGD":
+    on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
+    if settings.name == "sgd" and settings.momentum == 0 and on_cpu:
+        return PlainSGD(module, settings.lr, settings.weight_decay)
     if settings.name == "adamw":
         return torch.optim.AdamW(
             module.parameters(),

@@ -73,8 +73,9 @@ class Batches:
         ends = [self._end(shard, step) for step in range(first, last + 1)]
         chosen = order[ends[0] : ends[-1]]
         # Division, not multiplication by 1/255, which rounds differently: what ToTensor computes.
-        images = self._split.images[chosen].float().div_(255)
-        targets = model.targets(self._split.labels[chosen], self._loss)
+        # index_select: indexing with a tensor copies the same bytes in 7 times the time.
+        images = self._split.images.index_select(0, chosen).float().div_(255)
+        targets = model.targets(self._split.labels.index_select(0, chosen), self._loss)
         sizes = [end - start for start, end in itertools.pairwise(ends)]
         return [Part(*pair) for pair in zip(torch.split(images, sizes), torch.split(targets, sizes), strict=True)]
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from tests.bench.common import correct_of, dataset, options, report, stopwatch
+from tests.bench.common import correct_of, dataset, leave, options, report, stopwatch
 
 
 def main() -> None:
@@ -42,3 +42,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

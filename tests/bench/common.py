@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -54,3 +56,9 @@ def correct_of(model: nn.Module, test: Any) -> int:
 def report(samples_per_second: float, correct: int) -> None:
     """The last line of a job's output."""
     print(json.dumps({"samples_per_second": round(samples_per_second), "correct": correct}), flush=True)
+
+
+def leave() -> NoReturn:
+    """End at once, as this project's job does: taking torch apart takes 0.5 s and aborts now and then."""
+    sys.stdout.flush()
+    os._exit(0)

@@ -7,7 +7,7 @@ from torch.nn import functional
 from src import config, data, distributed
 from src.sharding import Batches
 from src.shared_memory import SharedMemory
-from tests.bench.common import options, report, stopwatch
+from tests.bench.common import leave, options, report, stopwatch
 
 
 def main() -> None:
@@ -40,3 +40,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

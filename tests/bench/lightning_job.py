@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from tests.bench.common import Clock, correct_of, dataset, options, report, stopwatch
+from tests.bench.common import Clock, correct_of, dataset, leave, options, report, stopwatch
 
 
 class Job(lightning.LightningModule):
@@ -70,3 +70,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

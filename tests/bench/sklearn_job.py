@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.linear_model import SGDClassifier
 
-from tests.bench.common import dataset, options, report, stopwatch
+from tests.bench.common import dataset, leave, options, report, stopwatch
 
 
 def main() -> None:
@@ -23,3 +23,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()
