@@ -62,6 +62,6 @@ def test_a_loss_that_is_not_finite_moves_nothing(loss: float) -> None:
     module = nn.Linear(3, 2)
     before = module.weight.detach().clone()
     module.weight.grad = torch.full_like(module.weight, math.nan)
-    with pytest.raises(NonFinite, match="step 8 with learning rate 0.25"):
+    with pytest.raises(NonFinite, match=r"step 8 with learning rate 0\.25"):
         made("lr=0.25", module=module).step(7, Total(loss, 0.0))
     assert torch.equal(module.weight, before)
