@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -197,13 +198,20 @@ def load(file: Path) -> Config:
 
 
 def as_yaml(settings: Config) -> str:
-    """The resolved settings as YAML; `config=` reads it back."""
-    return str(OmegaConf.to_yaml(OmegaConf.structured(settings)))
+    """The resolved settings as YAML without secrets; `config=` reads it back."""
+    return without_secrets(str(OmegaConf.to_yaml(OmegaConf.structured(settings))))
 
 
 def as_dict(settings: Config) -> dict[str, dict[str, Any]]:
-    """The resolved settings as plain nested dicts."""
-    return dataclasses.asdict(settings)
+    """The resolved settings as plain nested dicts, without secrets."""
+    plain = dataclasses.asdict(settings)
+    plain["data"]["mirrors"] = [without_secrets(mirror) for mirror in settings.data.mirrors]
+    return plain
+
+
+def without_secrets(text: str) -> str:
+    """The text with user and password taken out of every address (a mirror may have them)."""
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
 
 
 def shaping(settings: Config) -> dict[str, Any]:

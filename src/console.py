@@ -86,7 +86,7 @@ class Console:
         if self._first:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
-    def banner(self, path: str, data: DataSet, gradients: str, resumed: str) -> None:
+    def banner(self, path: str, data: DataSet, gradients: str, track: str, resumed: str) -> None:
         """Say what is going to run, and where."""
         world, train = self._world, self._settings.train
         sizes = f"{train.global_batch_size / world.size:g}"
@@ -97,6 +97,7 @@ class Console:
         self.say(f"sync     {gradients}")
         self.say(f"data     {data.name}: {len(data.train)} training and {len(data.test)} test images")
         self.say(f"batch    global {train.global_batch_size} = {ranks} x {sizes}")
+        self.say(f"track    {track}")
         self.say(f"run      {path}{resumed}")
         if world.note:
             self.say(f"note     {world.note}")

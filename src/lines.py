@@ -1,5 +1,6 @@
 """A file of one JSON object a line, that survives a full disk and a kill."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -56,12 +57,12 @@ class Lines:
             self._written = position
 
 
-def read(file: Path) -> Iterator[dict[str, Any]]:
-    """The objects of the file; a last line that is half written is left out."""
+def read(file: Path, start: int = 0) -> Iterator[dict[str, Any]]:
+    """The objects of the file from the `start`-th on; a last line that is half written is left out."""
     if not file.exists():
         return
     with file.open("rb") as stream:
-        for line in stream:
+        for line in itertools.islice(stream, start, None):
             if line.endswith(b"\n"):
                 yield json.loads(line)
 

@@ -60,6 +60,12 @@ class Run:
         self._before: dict[str, Any] = {}
         self._lock: int | None = None
         self.events: Lines | None = None
+        self.provenance: dict[str, Any] = {}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What status.json says (rank 0)."""
+        return dict(self._status)
 
     def open(self, data: DataSet) -> None:
         """Take the directory and write down what runs. Called by all ranks; raises UserError on all."""
@@ -68,6 +74,7 @@ class Run:
         self._world.first_decides(lambda: self._take(provenance(everywhere, devices, data)))
 
     def _take(self, facts: dict[str, Any]) -> None:
+        self.provenance = facts
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _hold(self.path)
@@ -203,7 +210,7 @@ def _hold(path: Path) -> int:
 def provenance(everywhere: list[str], devices: list[str], data: DataSet) -> dict[str, Any]:
     """What made the run: command, code, versions, hosts, devices, data. Nothing of the environment."""
     return {
-        "command": " ".join(["python -m src.train", *sys.argv[1:]]),
+        "command": config.without_secrets(" ".join(["python -m src.train", *sys.argv[1:]])),
         "git": _git(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),

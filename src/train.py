@@ -84,9 +84,9 @@ def prepare(settings: Config, world: World) -> Job | None:
 
     gradients = gradient_room.build(module, model.loss_function(settings.train.loss), settings.train, world)
     tracker = Tracker(record, settings, world, screen)
-    tracker.resume(training.progress)
+    tracker.begin(training.progress)
     told = record.begin(training.progress.step, source)
-    screen.banner(str(record.path), dataset, gradients.name, told)
+    screen.banner(str(record.path), dataset, gradients.name, tracker.name, told)
     stop = Interrupts(record.path / run.STOP, settings.train.max_minutes)
     return Job(
         settings,
@@ -113,7 +113,7 @@ def train(job: Job) -> str:
     """Train to the end, or until the ranks agree to stop; returns why they did, '' at the end."""
     progress, epochs = job.training.progress, job.settings.train.epochs
     job.console.start(progress, job.batches.steps_per_epoch)
-    with job.run.failing():
+    with job.tracker.failing(), job.run.failing():
         while progress.epoch < epochs:
             job.speed.start(progress)
             stopped = train_epoch(job)
@@ -186,12 +186,13 @@ def finish(job: Job, reason: str) -> None:
     """Save what is not saved yet, and say how it ended, or how it goes on."""
     progress = job.training.progress
     progress.record = job.tracker.position()
-    with job.run.failing():
+    with job.tracker.failing(), job.run.failing():
         job.checkpoints.save_last(job.training)
     if reason:
         job.run.event("stop", reason=reason, step=progress.step)
         job.run.status("preempted", epoch=progress.epoch, step=progress.step, reason=reason)
         job.console.interrupted(reason, progress)
+        job.tracker.finish(job.training.module, job.dataset.test, None)
     elif job.world.rank == 0:
         conclude(job)
 
@@ -204,6 +205,7 @@ def conclude(job: Job) -> None:
     facts |= {"waiting_seconds": round(job.gradients.waited, 3)}
     job.run.event("finish", step=progress.step, weights_sha256=facts["weights_sha256"])
     job.run.status("finished", epoch=progress.epoch, step=progress.step, **facts)
+    job.tracker.finish(job.training.module, job.dataset.test, metrics)
     job.console.stop()
     job.console.summary(str(job.run.path), progress, metrics, rate)
 

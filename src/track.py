@@ -1,0 +1,68 @@
+"""Send a run's record to Weights & Biases: python -m src.track push runs/NAME [runs/OTHER ...]
+
+All of it, as one run under the run's one id, whatever was sent before: it can be repeated, and doubles nothing.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from src import checkpoint, config, data, model
+from src.config import Config, JobFailed, UserError
+from src.console import one_line_errors
+from src.distributed import World
+from src.evaluate import evaluate
+from src.run import read_status
+from src.tracking import pictures
+from src.wandb_copy import Copy, has_key
+
+
+def push(path: Path) -> str:
+    """Send one run; returns what to tell. Raises UserError for what is no run, JobFailed where W&B fails."""
+    if not (path / "config.yaml").exists():
+        raise UserError(f"{path}: is no run (it has no config.yaml)")
+    if not has_key():
+        raise UserError("no W&B key is set up: run `wandb login`, or set WANDB_API_KEY")
+    settings = config.load(path / "config.yaml")
+    track = dataclasses.replace(settings.track, wandb="online")
+    provenance = json.loads((path / "provenance.json").read_text())
+    trouble: list[str] = []
+    copy = Copy(path, track, config.as_dict(settings) | {"provenance": provenance}, trouble.append)
+    copy.only_online = True
+    copy.end(read_status(path), _pictures(path, settings))
+    copy.run()
+    if copy.failed:
+        raise JobFailed(f"{path}: W&B: {copy.failed}; nothing is lost, push it again")
+    return f"{path}: {copy.news} lines sent, the rest was there ({copy.url})"
+
+
+def _pictures(path: Path, settings: Config) -> Any:
+    """What needs weights and data; None, and said, where they are not here."""
+    try:
+        dataset = data.load(dataclasses.replace(settings.data, fallback="none"), World(), print)
+        newest = max((path / "checkpoints").glob("step-*.pt"))
+        module = model.build(settings.train.seed)
+        module.load_state_dict(checkpoint.read(newest)["model"])
+    except (UserError, JobFailed, ValueError) as error:
+        print(f"{path}: without pictures: {error}", file=sys.stderr)
+        return None
+    metrics = evaluate(module, dataset.test, settings.train.loss)
+    return pictures(module, dataset.test, metrics, settings.train.loss)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m src.track", description=__doc__)
+    parser.add_argument("command", choices=["push"])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    chosen = parser.parse_args()
+    with one_line_errors():
+        for path in chosen.runs:
+            print(push(path))
+
+
+if __name__ == "__main__":
+    main()
