@@ -12,7 +12,7 @@ from torch import Tensor
 from src import config, files
 from src.config import UserError
 from src.distributed import World
-from src.model import CLASSES, PIXELS
+from src.model import CLASSES, PIXELS, SHAPE
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -38,7 +38,7 @@ MNIST_SHA256 = {
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, 784) uint8 and labels (n,) int64, on one device."""
+    """Images (n, PIXELS) uint8 and labels (n,) int64, on one device."""
 
     images: Tensor
     labels: Tensor
@@ -153,7 +153,7 @@ def _checked(name: str, raw: Path) -> dict[str, str]:
 
 
 def _split(raw: Path, images: str, labels: str) -> Split:
-    pictures, classes = _map(raw / images, (28, 28)), _map(raw / labels, ())
+    pictures, classes = _map(raw / images, SHAPE), _map(raw / labels, ())
     if len(pictures) != len(classes):
         raise UserError(f"{raw}: {images} holds {len(pictures)} images, {labels} {len(classes)} labels")
     if len(classes) == 0:

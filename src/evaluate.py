@@ -55,6 +55,6 @@ def evaluate(module: nn.Module, split: Split, loss: str) -> Metrics:
 
 
 def predict(module: nn.Module, images: Tensor) -> Tensor:
-    """Logits (n, 10) of images (n, 784) uint8."""
+    """Logits (n, CLASSES) of images (n, PIXELS) uint8."""
     logits: Tensor = module(images.float().div_(255))
     return logits

@@ -9,8 +9,6 @@ from src import model
 from src.data import Split
 from src.evaluate import SAMPLES_AT_ONCE, predict
 
-SIDE = 28
-
 
 @dataclass(frozen=True)
 class Wrong:
@@ -23,15 +21,15 @@ class Wrong:
 
 
 def templates(module: nn.Module) -> Tensor:
-    """The weights of a linear model as pictures: (classes, 28, 28) float32; empty for any other model."""
+    """The weights of a linear model as pictures: (CLASSES, *SHAPE) float32; empty for any other model."""
     weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
-    if len(weights) != 1 or weights[0].shape != (model.CLASSES, SIDE * SIDE):
-        return torch.empty(0, SIDE, SIDE)
-    return weights[0].detach().cpu().float().view(-1, SIDE, SIDE)
+    if len(weights) != 1 or weights[0].shape != (model.CLASSES, model.PIXELS) or len(model.SHAPE) != 2:
+        return torch.empty(0, *model.SHAPE)
+    return weights[0].detach().cpu().float().view(-1, *model.SHAPE)
 
 
 def grey(pictures: Tensor) -> Tensor:
-    """Any float pictures (n, 28, 28) as uint8, one scale for all: 128 is 0."""
+    """Any float pictures (n, height, width) as uint8, one scale for all: 128 is 0."""
     largest = pictures.abs().max().clamp(min=1e-12)
     return (pictures / largest * 127 + 128).round().to(torch.uint8)
 

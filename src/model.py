@@ -1,5 +1,6 @@
-"""The model and its loss. Put your own here."""
+"""The model, the shape of its images, and its loss. Put your own here."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CLASSES = 10
-PIXELS = 28 * 28
+SHAPE = (28, 28)  # of one image, as the data set's files hold it
+PIXELS = math.prod(SHAPE)
 
 
 class LogisticRegression(nn.Module):
@@ -21,7 +23,7 @@ class LogisticRegression(nn.Module):
         self.linear = nn.Linear(PIXELS, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(batch, 784) float32 in [0, 1] -> (batch, 10) logits."""
+        """(batch, PIXELS) float32 in [0, 1] -> (batch, CLASSES) logits."""
         logits: Tensor = self.linear(images)
         return logits
 

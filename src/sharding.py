@@ -22,7 +22,7 @@ SAMPLES_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Part:
-    """A shard's share of one global batch: images (n, 784) float32 in [0, 1], targets; n may be 0."""
+    """A shard's share of one global batch: images (n, PIXELS) float32 in [0, 1], targets; n may be 0."""
 
     images: Tensor
     targets: Tensor

@@ -13,7 +13,7 @@ from src.data import Split
 from src.distributed import World
 from src.evaluate import Metrics
 from src.lines import Lines
-from src.model import CLASSES
+from src.model import CLASSES, SHAPE
 from src.progress import Progress
 from src.run import Run
 from src.wandb_copy import Copy
@@ -109,4 +109,6 @@ def pictures(module: nn.Module, test: Split, metrics: Metrics, loss: str) -> wan
 
 
 def _picture(test: Split, index: int) -> Any:
-    return test.images[index].view(gallery.SIDE, gallery.SIDE).cpu().numpy()
+    """An image as W&B takes it: (height, width), or with its channels last."""
+    picture = test.images[index].view(SHAPE).cpu()
+    return (picture.movedim(0, -1) if picture.dim() == 3 else picture).numpy()
