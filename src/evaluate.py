@@ -58,3 +58,34 @@ def predict(module: nn.Module, images: Tensor) -> Tensor:
     """Logits (n, CLASSES) of images (n, PIXELS) uint8."""
     logits: Tensor = module(images.float().div_(255))
     return logits
+
+
+def main() -> None:
+    """python -m src.evaluate runs/NAME [data.name=... data.root=...] [--write]"""
+    import argparse
+    import json
+    from dataclasses import replace
+    from pathlib import Path
+
+    from src import data, trained
+    from src.console import one_line_errors
+    from src.distributed import World
+
+    parser = argparse.ArgumentParser(prog="python -m src.evaluate", description="Evaluate a run's checkpoint.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("settings", nargs="*", metavar="data.key=value", help="another data set")
+    parser.add_argument("--write", action="store_true", help="keep the result in the run's folder")
+    chosen = parser.parse_args()
+    with one_line_errors():
+        run = trained.load(chosen.run, chosen.settings)
+        dataset = data.load(replace(run.settings.data, fallback="none"), World(), print)
+        metrics = evaluate(run.module, dataset.test, run.settings.train.loss)
+        print(f"{run.checkpoint} on {dataset.name}\ntest  {metrics}  loss {metrics.loss:.4f}")
+        if chosen.write:
+            file = run.path / f"evaluation-{dataset.name}.json"
+            file.write_text(json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name}) + "\n")
+            print(f"written to {file}")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from src import checkpoint, config, data, model
-from src.config import Config, JobFailed, UserError
+from src import config, data, trained
+from src.config import JobFailed, UserError
 from src.console import one_line_errors
 from src.distributed import World
 from src.evaluate import evaluate
@@ -32,25 +32,23 @@ def push(path: Path) -> str:
     trouble: list[str] = []
     copy = Copy(path, track, config.as_dict(settings) | {"provenance": provenance}, trouble.append)
     copy.only_online = True
-    copy.end(read_status(path), _pictures(path, settings))
+    copy.end(read_status(path), _pictures(path))
     copy.run()
     if copy.failed:
         raise JobFailed(f"{path}: W&B: {copy.failed}; nothing is lost, push it again")
     return f"{path}: {copy.news} lines sent, the rest was there ({copy.url})"
 
 
-def _pictures(path: Path, settings: Config) -> Any:
+def _pictures(path: Path) -> Any:
     """What needs weights and data; None, and said, where they are not here."""
     try:
-        dataset = data.load(dataclasses.replace(settings.data, fallback="none"), World(), print)
-        newest = max((path / "checkpoints").glob("step-*.pt"))
-        module = model.build(settings.train.seed)
-        module.load_state_dict(checkpoint.read(newest)["model"])
-    except (UserError, JobFailed, ValueError) as error:
+        run = trained.load(path)
+        dataset = data.load(dataclasses.replace(run.settings.data, fallback="none"), World(), print)
+    except (UserError, JobFailed) as error:
         print(f"{path}: without pictures: {error}", file=sys.stderr)
         return None
-    metrics = evaluate(module, dataset.test, settings.train.loss)
-    return pictures(module, dataset.test, metrics, settings.train.loss)
+    metrics = evaluate(run.module, dataset.test, run.settings.train.loss)
+    return pictures(run.module, dataset.test, metrics, run.settings.train.loss)
 
 
 def main() -> None:

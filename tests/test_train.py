@@ -206,6 +206,7 @@ def test_torchrun_s_console_holds_our_lines_and_nothing_else(small: str, tmp_pat
         "world ",
         "sync ",
         "data ",
+        "track ",
         "batch ",
         "run ",
         "epoch ",

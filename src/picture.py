@@ -1,0 +1,151 @@
+"""Any picture of a digit, prepared as MNIST's were: cropped, fitted into 20 x 20, centred by mass in 28 x 28.
+
+Source of the preparation: http://yann.lecun.com/exdb/mnist. report.html does the same in the reader's browser.
+"""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SIDE, BOX = 28, 20
+LARGEST = 40_000_000  # pixels
+WORKING = 400  # pixels of the longer side that the preparation looks at
+EDGE = 0.15  # ink below this share of the darkest is not a part of the digit's box
+EVEN = 0.06  # a border that varies less is drawn, not photographed
+
+
+class BadPicture(ValueError):
+    """No digit can be made of it; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """pixels (28, 28) uint8, light on dark as MNIST has them; `found` says what the picture was."""
+
+    pixels: Tensor
+    found: str
+
+
+def read(name: str, data: bytes) -> Prepared:
+    """Prepare an image file's bytes, of any format that Pillow reads. Raises BadPicture."""
+    return prepare(_grey(name, data), name)
+
+
+def prepare(grey: Tensor, name: str = "picture") -> Prepared:
+    """Prepare a picture (height, width) float in [0, 1]. Raises BadPicture."""
+    border = torch.cat([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    background = border.median()
+    light_on_dark = bool(background < 0.5)
+    found = "light on dark" if light_on_dark else "dark on light"
+    ink = grey if light_on_dark else 1 - grey
+    if tuple(grey.shape) == (SIDE, SIDE) and light_on_dark and float(border.mean()) < 0.05:
+        return Prepared(_bytes(ink), f"{found}, prepared already")
+    if float(border.max() - border.min()) > EVEN:
+        ink, found = _without_shading(ink), f"{found}, a photograph"
+    else:
+        ink = (ink - border.median() if light_on_dark else ink - (1 - background)).clamp(min=0)
+    if float(ink.max()) < 0.05:
+        raise BadPicture(f"{name}: is empty: one colour all over")
+    return Prepared(_bytes(centred(ink / ink.max())), found)
+
+
+def centred(ink: Tensor) -> Tensor:
+    """Ink (height, width) in [0, 1] -> (28, 28) in [0, 1]: its box fitted into 20 x 20, its mass in the middle."""
+    inked = ink > EDGE
+    rows, columns = inked.any(1).nonzero().flatten(), inked.any(0).nonzero().flatten()
+    box = ink[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+    scale = BOX / max(box.shape)
+    height, width = (max(1, math.floor(side * scale + 0.5)) for side in box.shape)
+    small = _shares(box.shape[0], height) @ box.double() @ _shares(box.shape[1], width).T
+    mass = small.sum()
+    top = _place(float((small.sum(1) * torch.arange(height)).sum() / mass), height)
+    left = _place(float((small.sum(0) * torch.arange(width)).sum() / mass), width)
+    canvas = torch.zeros(SIDE, SIDE, dtype=torch.float64)
+    canvas[top : top + height, left : left + width] = small
+    return canvas.clamp(max=1)
+
+
+def _place(centre: float, length: int) -> int:
+    """Where a side must start so that its centre of mass is at pixel 14, MNIST's middle, and all of it inside."""
+    return min(max(math.floor(SIDE / 2 - centre + 0.5), 0), SIDE - length)
+
+
+def _shares(source: int, target: int) -> Tensor:
+    """(target, source): which share of each source pixel a target pixel averages; rows add up to 1."""
+    edges = torch.arange(target + 1, dtype=torch.float64) * source / target
+    starts = torch.arange(source, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], starts + 1) - torch.maximum(edges[:-1, None], starts)
+    return overlap.clamp(min=0) * target / source
+
+
+def _without_shading(ink: Tensor) -> Tensor:
+    """Take the paper's own brightness away: what is lighter than its surroundings by nothing is paper."""
+    window = max(3, max(ink.shape) // 5) | 1
+    paper = ink[None, None]
+    for side in ((window, 1), (1, window)):  # one direction after the other: a square window takes 50 times as long
+        paper = -functional.max_pool2d(-paper, side, 1, (side[0] // 2, side[1] // 2))
+    for side in ((window, 1), (1, window)):
+        paper = functional.avg_pool2d(paper, side, 1, (side[0] // 2, side[1] // 2), count_include_pad=False)
+    risen = (ink - paper[0, 0]).clamp(min=0)
+    strong = torch.quantile(risen.flatten()[:: max(1, risen.numel() // 100_000)], 0.99).clamp(min=1e-6)
+    return ((risen / strong - 0.35) / 0.65).clamp(0, 1)
+
+
+def _bytes(ink: Tensor) -> Tensor:
+    return (ink * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8)
+
+
+def _grey(name: str, data: bytes) -> Tensor:
+    """(height, width) float in [0, 1], its longer side at most WORKING. Raises BadPicture."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not data:
+        raise BadPicture(f"{name}: is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the size is looked at below
+            image: Any = Image.open(io.BytesIO(data))
+            if image.width * image.height > LARGEST:
+                raise BadPicture(f"{name}: {image.width} x {image.height} pixels; make it smaller than 40 megapixels")
+            image = ImageOps.exif_transpose(image)
+            image = _opaque(image).convert("L")
+            if max(image.size) > WORKING:
+                image = image.reduce(-(-max(image.size) // WORKING))
+    except UnidentifiedImageError:
+        raise BadPicture(f"{name}: is no image that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise BadPicture(f"{name}: has too many pixels; make it smaller than 40 megapixels") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadPicture(f"{name}: is damaged ({error})") from None
+    if min(image.size) == 0:
+        raise BadPicture(f"{name}: has no pixels")
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).float() / 255
+
+
+def _opaque(image: Any) -> Any:
+    """Transparency laid on white, or on black where white would swallow all there is."""
+    from PIL import Image
+
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    on = {colour: Image.alpha_composite(Image.new("RGBA", image.size, colour), image) for colour in ("white", "black")}
+    low, high = cast(tuple[int, int], on["white"].convert("L").getextrema())
+    return on["white"] if high - low > 12 else on["black"]
+
+
+def files(name: str) -> list[Path]:
+    """The files that a command line's word means: a file, all of a folder, or a pattern."""
+    path = Path(name)
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    if any(letter in name for letter in "*?[") and not path.exists():
+        return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+    return [path]

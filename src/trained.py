@@ -1,0 +1,48 @@
+"""A run's trained model, read back: what every command that uses one begins with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from src import checkpoint, config, model
+from src.config import Config, UserError
+from src.run import read_status
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The run's settings, its module with the weights of `checkpoint`, and what status.json says."""
+
+    path: Path
+    settings: Config
+    module: nn.Module
+    checkpoint: Path
+    status: dict[str, Any]
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Trained:
+    """Read a run: its best checkpoint, or its newest one. Raises UserError for what is no run or has none."""
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"{path}: is no run (no config.yaml there); name a folder such as runs/mnist-1c995512")
+    settings = config.parse([f"config={path / 'config.yaml'}", *(overrides or [])])
+    file, content = _newest(path)
+    module = model.build(settings.train.seed)
+    try:
+        module.load_state_dict(content["model"])
+    except RuntimeError:
+        raise UserError(f"{file}: its weights do not fit src/model.py: check out the code that trained it") from None
+    module.eval()
+    return Trained(path, settings, module, file, read_status(path))
+
+
+def _newest(path: Path) -> tuple[Path, dict[str, Any]]:
+    folder, problem = path / "checkpoints", "no checkpoint there"
+    for file in [folder / checkpoint.BEST, *sorted(folder.glob("step-*.pt"), reverse=True)]:
+        if file.exists():
+            try:
+                return file, checkpoint.read(file)
+            except checkpoint.Damaged as error:
+                problem = str(error)
+    raise UserError(f"{path}: has no weights yet ({problem}); train it first: it saves after each epoch")
