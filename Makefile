@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-export setup-bench train test check drill bench scale lock clean
+.PHONY: help setup setup-dev setup-export setup-bench train test test-slurm check drill bench scale lock clean
 
 PYTHON ?= python3
 RANKS ?= 4
@@ -22,6 +22,10 @@ train: .venv/.synced-user ## train on 4 processes (RANKS=2, ARGS="train.epochs=1
 
 test: .venv/.synced-dev ## run the tests
 	$(BIN)/pytest $(ARGS)
+
+test-slurm: .venv/.synced-dev ## run launch/ on a real Slurm cluster in namespaces (as root; installs slurm with apt)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then tests/slurm/cluster.sh install; fi
+	SLURM_TESTS=1 $(BIN)/pytest tests/slurm $(ARGS)
 
 check: .venv/.synced-dev ## ruff, mypy --strict, shellcheck, pytest
 	$(BIN)/ruff check .

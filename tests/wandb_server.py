@@ -74,6 +74,8 @@ class WandbServer:
     def __init__(self) -> None:
         self.runs: dict[str, TrackedRun] = {}
         self.artifacts: list[Artifact] = []
+        self.sweep = ""
+        self.sweep_runs: list[Answer] = []  # what an agent is given to run: {"optim.lr": 0.1, ...}
         self.mood = "well"
         self.requests = 0
         self._lock = threading.Lock()
@@ -171,6 +173,28 @@ class WandbServer:
         bucket = {"id": name, "name": name, "displayName": run.name, "config": json.dumps(run.raw_config)}
         bucket |= {"sweepName": None, "project": self._project(run.project), "historyLineCount": len(run.history)}
         return {"upsertBucket": {"inserted": inserted, "bucket": bucket}}
+
+    def _on_UpsertSweep(self, told: Answer) -> Answer:
+        self.sweep = told["config"]
+        sweep = {"name": "sweep1", "project": self._project(told.get("projectName") or "")}
+        return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
+
+    def _on_SweepWithRuns(self, _: Answer) -> Answer:
+        runs: Answer = {"edges": []}
+        return {"project": {"sweep": {"name": "sweep1", "config": self.sweep, "runs": runs}}}
+
+    def _on_CreateAgent(self, _: Answer) -> Answer:
+        return {"createAgent": {"agent": {"id": "A"}}}
+
+    def _on_Heartbeat(self, told: Answer) -> Answer:
+        commands: list[Answer] = []
+        if "true" not in told["runState"]:  # nothing is running
+            commands = [{"type": "exit"}]
+            if self.sweep_runs:
+                given = {name: {"value": value} for name, value in self.sweep_runs.pop(0).items()}
+                number = len(self.sweep_runs)
+                commands = [{"type": "run", "run_id": f"swept{number}", "program": "launch/local.sh", "args": given}]
+        return {"agentHeartbeat": {"agent": {"id": "A"}, "commands": json.dumps(commands)}}
 
     def _on_RunStoppedStatus(self, _: Answer) -> Answer:
         return {"project": {"run": {"stopped": False}}}

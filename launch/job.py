@@ -1,0 +1,91 @@
+"""What every launcher asks about a run: where it is, whether the settings fit a cluster, how the job ended.
+
+    python -m launch.job directory [key=value ...]      the run directory
+    python -m launch.job verdict RUN BEFORE CODE        how it ended, and the exit code below
+
+Imports no torch: it also runs on a login node, and between two attempts.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from src import config
+from src.config import Config, UserError
+
+FINISHED, FAILED, MISTAKE, STOPPED, GO_ON = 0, 1, 2, 3, 75
+ASKED = ("STOP file", "train.max_minutes")  # reasons that are the user's own: nobody starts the job again
+
+
+def check(arguments: list[str]) -> Config:
+    """The settings, if a job that nobody watches may have them. Raises UserError."""
+    settings = config.parse(["data.fallback=none", *arguments])
+    if settings.data.fallback != "none":
+        raise UserError(
+            f"data.fallback={settings.data.fallback}: a job in a queue must not train on something else; "
+            "leave it out, or ask for data.name=digits"
+        )
+    if settings.checkpoint.resume == "never":
+        raise UserError(
+            "checkpoint.resume=never: a job that is started again would begin afresh each time; "
+            "give another run.name= instead"
+        )
+    return settings
+
+
+def directory(settings: Config) -> Path:
+    """The run directory, as src.run names it."""
+    return Path(settings.run.root) / (settings.run.name or f"{settings.data.name}-{config.fingerprint(settings)}")
+
+
+def status(run: Path) -> dict[str, Any]:
+    """What status.json says, {} if there is none."""
+    try:
+        content: dict[str, Any] = json.loads((run / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[int, str]:
+    """(exit code, one line) for a job that found `before` in status.json and left `after`.
+
+    Its own exit code says little (torchrun leaves with 1 after an orderly stop): it decides only where the
+    job did not touch status.json. GO_ON wants the same command again: the run is not finished, and its last
+    checkpoint is further than when the job began, so that a job that always fails ends.
+    """
+    state, step, reason = after.get("state"), after.get("step", 0), after.get("reason", "")
+    if after == before:
+        done = state == "finished" and code == 0
+        return (FINISHED, "was finished already") if done else (FAILED, f"failed at the start (exit code {code})")
+    if state == "finished":
+        return FINISHED, f"finished at step {step}"
+    if state == "preempted" and reason in ASKED:
+        return STOPPED, f"stopped at step {step} as asked ({reason}); the same command goes on"
+    how = f"{'failed' if state == 'failed' else 'interrupted'} ({reason or 'without a word'}), saved at step {step}"
+    if step > before.get("step", 0):
+        return GO_ON, how
+    return FAILED, f"{how}: no step further than at its start"
+
+
+def main() -> None:
+    """Answer one question; a user's mistake is one line and exit code 2."""
+    question, *arguments = sys.argv[1:] or ["--help"]
+    try:
+        if question == "directory":
+            print(directory(check(arguments)))
+        elif question == "verdict" and len(arguments) == 3:
+            run, before, code = arguments
+            answer, text = verdict(json.loads(before or "{}"), status(Path(run)), int(code))
+            print(f"{run}: {text}", flush=True)
+            raise SystemExit(answer)
+        else:
+            raise UserError(f"{question}: ask `directory [key=value ...]` or `verdict RUN BEFORE CODE`")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(MISTAKE) from None
+
+
+if __name__ == "__main__":
+    main()

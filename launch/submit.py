@@ -1,0 +1,220 @@
+"""Submit to Slurm: the settings are checked here and now, not an hour later in the queue.
+
+    python -m launch.submit --nodes 2 --gpus-per-node 8 --time 01:00:00 [--partition P] [--dry-run] [key=value ...]
+    python -m launch.submit --array settings.txt ...      one run a line of the file, beside the common key=value
+
+What runs is launch/slurm.sbatch of this checkout. The run directory gets, below launch/, the script that was
+submitted, the settings and the state of the code.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch import job
+from src import config
+from src.config import Config, UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
+LEAST_WARNING_SECONDS = 60  # Slurm looks every 30 s which jobs to warn
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What will be handed to sbatch: the folder that keeps it, the script, and the files beside it."""
+
+    folder: Path
+    script: str
+    beside: dict[str, str]
+    runs: list[Path]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        prog="python -m launch.submit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--nodes", type=_positive, default=1, help="nodes (default 1)")
+    options.add_argument("--gpus-per-node", type=_positive, help="GPUs of each node, and ranks on it")
+    options.add_argument("--ranks-per-node", type=_positive, help="ranks of each node without GPUs")
+    options.add_argument("--cpus-per-node", type=_positive, help="CPUs of each node (default ranks x train.threads)")
+    options.add_argument("--time", default="01:00:00", help="limit of one attempt, as Slurm writes it: D-HH:MM:SS")
+    options.add_argument("--warn", type=_positive, default=90, help="seconds before the limit to save and requeue")
+    options.add_argument("--max-requeues", type=_positive, default=20, help="restarts before the job gives up")
+    options.add_argument("--name", default="train", help="name of the job")
+    for option in ("partition", "account", "qos", "mem", "constraint", "reservation", "dependency"):
+        options.add_argument(f"--{option}", help="as sbatch's")
+    options.add_argument("--image", help="container image for apptainer, instead of .venv")
+    options.add_argument("--array", type=Path, metavar="FILE", help="a file of settings: one run a line")
+    options.add_argument("--at-once", type=_positive, help="most tasks of an array that run at a time")
+    options.add_argument("--dry-run", action="store_true", help="print the script, and touch nothing")
+    options.add_argument("settings", nargs="*", metavar="key=value", help="as src.train's")
+    return options
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    return int(text)
+
+
+def plan(options: argparse.Namespace) -> Submission:
+    """Check everything, and write the script. Raises UserError."""
+    seconds = _seconds(options.time)
+    if not LEAST_WARNING_SECONDS <= options.warn < seconds:
+        raise UserError(
+            f"--warn={options.warn}: must be from {LEAST_WARNING_SECONDS} s (Slurm looks every 30 s) to less than "
+            f"--time={options.time} ({seconds} s)"
+        )
+    tasks = _tasks(options)
+    checked = [_checked(settings, options) for settings in tasks]
+    runs = [job.directory(settings) for settings in checked]
+    if twice := {str(run) for run in runs if runs.count(run) > 1}:
+        raise UserError(f"--array={options.array}: several lines are the same run ({', '.join(sorted(twice))})")
+    folder = runs[0] / "launch"
+    beside = {"code.txt": _code()}
+    if options.array:
+        lines = "".join(shlex.join(_lines(options.array)[task]) + "\n" for task in range(len(tasks)))
+        named = f"array-{hashlib.sha256(repr(tasks).encode()).hexdigest()[:8]}"
+        folder, beside["settings.txt"] = Path(checked[0].run.root) / named, lines
+    else:
+        beside["config.yaml"] = config.as_yaml(checked[0])
+    folder = (ROOT / folder).resolve()
+    return Submission(folder, _script(options, folder, checked[0], len(tasks)), beside, runs)
+
+
+def _tasks(options: argparse.Namespace) -> list[list[str]]:
+    """The settings of each run."""
+    if not options.array:
+        return [options.settings]
+    return [[*options.settings, *line] for line in _lines(options.array)]
+
+
+def _lines(file: Path) -> list[list[str]]:
+    """The settings of each line; empty lines and what follows a # are left out. Raises UserError."""
+    try:
+        found = [shlex.split(line, comments=True) for line in file.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"--array={file}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not (tasks := [line for line in found if line]):
+        raise UserError(f"--array={file}: holds no line of settings")
+    return tasks
+
+
+def _checked(settings: list[str], options: argparse.Namespace) -> Config:
+    """The settings of a run, if they fit so many ranks."""
+    checked = job.check(settings)
+    ranks = options.nodes * (options.gpus_per_node or options.ranks_per_node or options.cpus_per_node or 1)
+    if checked.train.sync == "bitwise" and ranks > checked.train.shards:
+        raise UserError(f"train.shards={checked.train.shards}: {ranks} ranks cannot share them; raise it, or ask fewer")
+    if checked.train.device == "cuda" and not options.gpus_per_node:
+        raise UserError("train.device=cuda: wants --gpus-per-node")
+    return checked
+
+
+def _seconds(text: str) -> int:
+    """Slurm's own notation: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S. Raises UserError."""
+    found = TIME.fullmatch(text)
+    if not found:
+        raise UserError(f"--time={text}: write minutes, HH:MM:SS or D-HH:MM:SS")
+    days, *rest = (int(value) if value else 0 for value in found.group("d", "a", "b", "c"))
+    if found["d"] is None and found["c"] is None:
+        rest = [0, *rest[:2]]
+    hours, minutes, seconds = rest
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _code() -> str:
+    """The commit and what differs from it."""
+    try:
+        commit = subprocess.run(["git", "log", "-1", "--format=%H %cI %s"], cwd=ROOT, capture_output=True, text=True)
+        changes = subprocess.run(["git", "diff", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return "no git here\n"
+    return f"{commit.stdout}\n{changes.stdout}"
+
+
+def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: int) -> str:
+    """The batch script. slurm.sbatch has directives of its own, which sbatch reads only in what it is given."""
+    ranks = options.gpus_per_node or options.ranks_per_node
+    cpus = options.cpus_per_node or (ranks and ranks * settings.train.threads)
+    output = "slurm-%A_%a.out" if options.array else "slurm-%j.out"
+    array = f"1-{tasks}" + (f"%{options.at_once}" if options.at_once else "") if options.array else None
+    directives = {
+        "job-name": options.name,
+        **{name: getattr(options, name) for name in ("partition", "account", "qos", "constraint", "reservation")},
+        **{name: getattr(options, name) for name in ("mem", "dependency", "nodes")},
+        "ntasks-per-node": 1,
+        "cpus-per-task": cpus,
+        "gpus-per-node": options.gpus_per_node,
+        "time": options.time,
+        "signal": f"USR1@{options.warn}",
+        "array": array,
+        "open-mode": "append",
+        "chdir": ROOT,
+        "output": folder / output,
+    }
+    variables = {
+        "MAX_REQUEUES": options.max_requeues,
+        "RANKS_PER_NODE": options.ranks_per_node,
+        "IMAGE": options.image,
+        "ARRAY_FILE": folder / "settings.txt" if options.array else None,
+    }
+    return "\n".join(
+        [
+            "#!/usr/bin/env bash",
+            *(f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None),
+            "#SBATCH --requeue",
+            f"export SLURM_SUBMIT_DIR={shlex.quote(str(ROOT))}",
+            *(f"export {name}={shlex.quote(str(value))}" for name, value in variables.items() if value is not None),
+            # Not exec: the warning and the end of the job are for the shell that Slurm knows.
+            shlex.join(["source", "launch/slurm.sbatch", *options.settings]),
+            "",
+        ]
+    )
+
+
+def submit(planned: Submission) -> str:
+    """Keep what is submitted, and submit it; the job's number. Raises UserError where sbatch refuses."""
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (planned.beside | {"job.sbatch": planned.script}).items():
+        (planned.folder / name).write_text(text)
+    try:
+        done = subprocess.run(
+            ["sbatch", "--parsable", str(planned.folder / "job.sbatch")], capture_output=True, text=True
+        )
+    except OSError:
+        raise UserError("sbatch: is not here; submit from a login node of the cluster (--dry-run works") from None
+    if done.returncode:
+        raise UserError(f"sbatch refuses: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
+    return done.stdout.strip().partition(";")[0]
+
+
+def main() -> None:
+    """Submit, and say how to watch and stop it; a mistake is one line and exit code 2."""
+    options = parser().parse_args()
+    os.chdir(ROOT)
+    try:
+        planned = plan(options)
+        if options.dry_run:
+            print(planned.script, end="")
+            return
+        number = submit(planned)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(job.MISTAKE) from None
+    output = "slurm-*.out" if options.array else f"slurm-{number}.out"
+    print(f"job      {number}" + (f", {len(planned.runs)} tasks" if options.array else f", run {planned.runs[0]}"))
+    print(f"watch    squeue -j {number}; tail -F {planned.folder}/{output}")
+    print(f"stop     scancel {number} (saves first); touch {planned.runs[0]}/STOP (saves and ends)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""torchrun without its habits: python -m launch.torchrun [--by-status] [torchrun's options] -m src.train ...
+
+It ignores the warning signals, of which torchrun would die, while the ranks hear them; it removes torchrun's
+temporary folder; it says in one line why the job ended, where torchrun says 45. With --by-status the exit code
+tells how the run is (launch.job: 0 only if finished, 75 to start again), for launchers that know only codes.
+"""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+
+from torch.distributed import run as elastic  # noqa: TID251
+from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: TID251
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: TID251
+
+from launch import job
+from src import config
+from src.config import UserError
+
+
+def main() -> None:
+    """Run the job and leave with its exit code."""
+    arguments = sys.argv[1:]
+    by_status = arguments[:1] == ["--by-status"]
+    arguments = arguments[by_status:]
+    try:
+        settings = arguments[arguments.index("src.train") + 1 :]
+        if {"-h", "--help"} & set(settings):
+            print(config.help_text())
+            return
+        if by_status:
+            code = judged(arguments, settings)
+        else:
+            config.parse(settings)  # once and at once, not on every rank after it has started
+            code = supervise(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = job.MISTAKE
+    raise SystemExit(code)
+
+
+def judged(arguments: list[str], settings: list[str]) -> int:
+    """Run the job; the exit code is the verdict on the run. Raises UserError before anything starts."""
+    run = job.directory(job.check(settings))
+    before = job.status(run)
+    code, text = job.verdict(before, job.status(run), supervise(arguments))
+    print(f"{run}: {text}", flush=True)
+    return code
+
+
+def supervise(arguments: list[str]) -> int:
+    """Run torchrun in this process; the exit code of the rank that failed first, or 128 + the signal."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if "LOGLEVEL" not in os.environ:  # torchrun's own variable: whoever sets it wants to read them
+        logging.disable(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="torchrun-", ignore_cleanup_errors=True) as folder:
+        try:
+            elastic.run(elastic.parse_args([f"--log-dir={folder}", *arguments]))  # type: ignore[no-untyped-call]
+        except ChildFailedError as failed:
+            return _first(failed)
+        except SignalException as stopped:
+            return 128 + int(stopped.sigval)
+    return 0
+
+
+def _first(failed: ChildFailedError) -> int:
+    """Name the rank that failed first; a mistake (exit code 2) rank 0 has named itself."""
+    rank, failure = failed.get_first_failure()
+    if rank != 0 or failure.exitcode != job.MISTAKE:
+        told: object = failure.message
+        text = str(told.get("message", "")) if isinstance(told, dict) else str(told)
+        print(f"error: rank {rank} failed (exit code {failure.exitcode}): {text.strip()[-300:]}", file=sys.stderr)
+    return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+
+
+if __name__ == "__main__":
+    main()
