@@ -191,7 +191,7 @@ def submit(planned: Submission) -> str:
             ["sbatch", "--parsable", str(planned.folder / "job.sbatch")], capture_output=True, text=True
         )
     except OSError:
-        raise UserError("sbatch: is not here; submit from a login node of the cluster (--dry-run works") from None
+        raise UserError("sbatch: is not here; submit from a login node of the cluster (--dry-run works)") from None
     if done.returncode:
         raise UserError(f"sbatch refuses: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
     return done.stdout.strip().partition(";")[0]

@@ -16,6 +16,8 @@ from src.distributed import World, is_first
 from src.evaluate import Metrics
 from src.progress import Progress
 
+FIRST_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
+
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
@@ -26,6 +28,8 @@ def one_line_errors() -> Iterator[None]:
         if is_first() or isinstance(error, JobFailed):
             print(f"error: {error}", file=sys.stderr, flush=True)
         _tell_torchrun(str(error))
+        if isinstance(error, UserError) and not is_first():
+            _let_the_first_speak()
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -37,6 +41,12 @@ def _tell_torchrun(message: str) -> None:
         extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
         with open(file, "w") as stream:
             json.dump({"message": {"message": message, "extraInfo": extra}}, stream)
+
+
+def _let_the_first_speak() -> None:
+    """All ranks make the same mistake; torchrun ends rank 0, which alone prints it, as soon as one has left."""
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        time.sleep(FIRST_SECONDS)
 
 
 def run_and_leave(main: Callable[[], None]) -> NoReturn:
