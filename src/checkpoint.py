@@ -49,8 +49,10 @@ def write(file: Path, content: dict[str, Any]) -> str:
             os.fsync(stream.fileno())
         replace(temporary, file)
         _sync(file.parent)
-    except RuntimeError as error:  # torch.save reports a failed write so
-        raise OSError(28, f"cannot be written ({str(error)[:60]})") from None
+    except RuntimeError as error:  # torch.save hides what failed behind a message about itself
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     return digest
@@ -101,10 +103,13 @@ def _checked(file: Path, sealed: bool) -> dict[str, Any]:
         raise Damaged(f"{file}: is truncated or damaged") from None
     if not sealed:
         raise Damaged(f"{file}: has no SHA-256: truncated, or not written by this job")
-    if not isinstance(content, dict) or "format" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise UserError(f"{file}: is no checkpoint of this job")
     if content["format"] > FORMAT:
         raise UserError(f"{file}: is of format {content['format']}, this code reads up to {FORMAT}: update the code")
+    weights = content.get("model")
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise UserError(f"{file}: is no checkpoint of this job: it holds no model")
     return content
 
 
@@ -169,8 +174,15 @@ class Checkpoints:
         source, content = self._world.first_decides(self._choose)
         if content is None:
             return ""
+        if misfit := _misfit(training.module, content["model"]):
+            if source != "own":
+                raise UserError(f"checkpoint.resume={source}: does not fit the model: {misfit}")
+            raise UserError(
+                f"{self._run.path}: its checkpoint does not fit the model: {misfit}; was src/model.py changed? "
+                "give another run.name, or checkpoint.resume=never"
+            )
         if source != "own":
-            _load_weights(training.module, content["model"], source)
+            training.module.load_state_dict(content["model"])
             return source
         training.restore(content)
         self._saved = training.progress.step
@@ -190,18 +202,23 @@ class Checkpoints:
             return "", None
         try:
             return chosen, read(Path(chosen))
-        except Damaged as error:
+        except (Damaged, UserError) as error:
             raise UserError(f"checkpoint.resume={error}") from None
 
     def _newest(self) -> dict[str, Any] | None:
-        for file in sorted(self.folder.glob("step-*.pt"), reverse=True):
+        newest_first = sorted(self.folder.glob("step-*.pt"), reverse=True)
+        damaged = 0
+        for file in [*newest_first, *self.folder.glob(BEST)]:
             try:
                 return read(file)
             except Damaged as error:
+                damaged += 1
                 aside = file.with_name(f"{file.name}.damaged")
                 os.replace(file, aside)
-                self._warn(f"DAMAGED: {error}; set aside as {aside.name}, going on from the one before")
+                self._warn(f"DAMAGED: {error}; set aside as {aside.name}, looking for the one before")
                 self._run.event("damaged", file=file.name)
+        if damaged:
+            self._warn(f"DAMAGED: {self.folder} has no good checkpoint left: training starts anew")
         return None
 
     def save(self, training: Training, best: bool = False) -> None:
@@ -255,11 +272,9 @@ class Checkpoints:
         _sync(file.parent)
 
 
-def _load_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+def _misfit(module: nn.Module, weights: dict[str, Tensor]) -> str:
+    """Which tensors have other shapes than the module's, or ''."""
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if own != found:
-        differing = sorted(name for name in own | found if own.get(name) != found.get(name))
-        detail = ", ".join(f"{name} {found.get(name)}, expected {own.get(name)}" for name in differing[:3])
-        raise UserError(f"checkpoint.resume={source}: does not fit the model: {detail}")
-    module.load_state_dict(weights)
+    differing = sorted(name for name in own | found if own.get(name) != found.get(name))
+    return ", ".join(f"{name} {found.get(name)}, expected {own.get(name)}" for name in differing[:3])

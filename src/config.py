@@ -20,6 +20,8 @@ from omegaconf import OmegaConf  # noqa: TID251
 from omegaconf.errors import OmegaConfBaseException  # noqa: TID251
 from yaml import YAMLError
 
+LARGEST = 2**31  # integers are below it, unless they say otherwise
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: the message is one clear line, the exit code is 2, no traceback."""
@@ -180,6 +182,8 @@ def parse(arguments: list[str]) -> Config:
     """
     pairs = [_split(argument) for argument in arguments]
     files = [value for name, value in pairs if name == "config"]
+    if "" in files:
+        raise UserError("config=: names no file; write config=FILE.yaml")
     if len(files) > 1:
         raise UserError(f"config= is given {len(files)} times ({', '.join(files)}): give one file")
     settings = OmegaConf.structured(Config)
@@ -283,11 +287,20 @@ def _read(file: Path) -> Iterator[tuple[str, Any]]:
         raise UserError(f"config={file}: is no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"config={file}: must hold sections such as `train:` with keys below them")
+    sections = {name.split(".")[0] for name in KEYS}
     for section, body in content.items():
         if isinstance(body, dict):
             yield from ((f"{section}.{name}", value) for name, value in body.items())
-        else:
+        elif section not in sections:
             yield str(section), body
+        elif body is not None:  # nothing below it, or comments alone, changes nothing
+            raise UserError(f"config={file}: {section}: {body}: must hold keys, such as `{_first_of(section)}`")
+
+
+def _first_of(section: str) -> str:
+    """The section's first setting with its default, as YAML."""
+    name = next(name for name in KEYS if name.startswith(f"{section}."))
+    return f"{name.split('.')[1]}: {value_of(Config(), name)}"
 
 
 def _literal(name: str, text: str) -> Any:
@@ -333,8 +346,9 @@ def _objection(setting: "dataclasses.Field[Any]", value: Any) -> str:
         return f"must be at least {limits['minimum']}"
     if "above" in limits and value <= limits["above"]:
         return f"must be above {limits['above']}"
-    if "below" in limits and value >= limits["below"]:
-        return f"must be below {limits['below']}"
+    below = limits.get("below", LARGEST if setting.type is int else None)
+    if below is not None and value >= below:
+        return f"must be below {below}"
     return ""
 
 

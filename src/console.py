@@ -101,7 +101,7 @@ class Console:
         world, train = self._world, self._settings.train
         sizes = f"{train.global_batch_size / world.size:g}"
         ranks = f"{world.size} rank{'s' if world.size > 1 else ''}"
-        self._last_line = _not_asked_for(data)
+        self._last_line = data.headline
         self.say(self._last_line)
         self.say(f"world    {ranks}, {world.device.type}, backend {world.backend}, {train.threads} thread(s) each")
         self.say(f"sync     {gradients}")
@@ -167,9 +167,3 @@ class Console:
         self.say(f"saved    {path}/{checkpoint}, {path}/metrics.jsonl, {path}/report.html")
         self.say(f"next     python -m src.predict {path} image.png; python -m src.report {path}")
         self.say(self._last_line)
-
-
-def _not_asked_for(data: DataSet) -> str:
-    if not data.note:
-        return f"training on {data.name}"
-    return f"NOT THE DATA ASKED FOR: training on {data.name}, rendered here: {data.note}"

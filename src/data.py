@@ -66,6 +66,11 @@ class DataSet:
     note: str = ""
 
     @property
+    def headline(self) -> str:
+        """The first and the last line on the console."""
+        return _headline(self.name, self.note)
+
+    @property
     def fingerprint(self) -> str:
         """One hash over the four files' hashes."""
         return hashlib.sha256("".join(self.checksums[name] for name in FILES).encode()).hexdigest()
@@ -76,6 +81,12 @@ class _Prepared:
     name: str
     checksums: dict[str, str]
     note: str
+
+
+def _headline(name: str, note: str) -> str:
+    if not note:
+        return f"training on {name}"
+    return f"NOT THE DATA ASKED FOR: training on {name}, rendered here: {note}"
 
 
 def load(settings: config.Data, world: World, say: Callable[[str], None]) -> DataSet:
@@ -108,8 +119,10 @@ def prepare(settings: config.Data, say: Callable[[str], None]) -> _Prepared:
     except files.Unreachable as error:
         if settings.fallback == "none":
             raise UserError(_how_to(settings, raw, error)) from None
-        embedded = prepare(dataclasses.replace(settings, name="digits"), say)
-        return dataclasses.replace(embedded, note=f"{settings.name} is not here and no mirror answers ({error})")
+        note = f"{settings.name} is not here and no mirror answers ({error})"
+        headline = _headline("digits", note)
+        embedded = prepare(dataclasses.replace(settings, name="digits"), lambda text: say(f"{headline}\n{text}"))
+        return dataclasses.replace(embedded, note=note)
     return _Prepared(settings.name, _checked(settings.name, raw), "")
 
 

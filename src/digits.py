@@ -51,7 +51,10 @@ def write(raw: Path) -> None:
             if not all((raw / name).exists() for name in SHA256):
                 _write_splits(raw)
     except OSError as error:
-        raise UserError(f"data.root: {raw} cannot be written ({error.strerror or error})") from None
+        raise UserError(
+            f"data.root: {raw} cannot be written ({error.strerror or error}); "
+            "make room there, or name another folder with data.root="
+        ) from None
 
 
 def _write_splits(raw: Path) -> None:

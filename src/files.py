@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +16,7 @@ from filelock import FileLock
 from src.config import UserError
 
 STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
+SPEAK_SECONDS = 2.0  # between two words about a download
 CHUNK = 1 << 18
 SUMS = "SHA256SUMS"  # what was fetched here, in sha256sum's own format
 
@@ -23,7 +24,7 @@ Say = Callable[[str], None]
 
 
 class Unreachable(Exception):
-    """No mirror gave the file; holds what each one answered."""
+    """No mirror gave the file; holds what each one answered. What fails on this side is an OSError, and no excuse."""
 
 
 def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str], say: Say) -> None:
@@ -39,7 +40,10 @@ def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str]
                 if not (folder / packed.removesuffix(".gz")).exists():
                     _fetch_one(folder, packed, md5, mirrors, say)
     except OSError as error:
-        raise UserError(f"data.root: {folder} cannot be written ({error.strerror or error})") from None
+        raise UserError(
+            f"data.root: {folder} cannot be written ({error.strerror or error}); "
+            "make room there, or name another folder with data.root="
+        ) from None
 
 
 def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], say: Say) -> None:
@@ -48,15 +52,12 @@ def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], say: Say
     answers = []
     try:
         # torchvision leaves the .gz beside the raw file: it is as good as a mirror.
-        for source in [
-            str(folder),
-            *mirrors,
-            *mirrors,
-        ]:  # the second round: a damaged download is tried again
+        # The second round: a damaged download is tried again.
+        for source in (str(folder), *mirrors, *mirrors):
             try:
                 found = _copy(source, packed, temporary, say)
-            except (OSError, HTTPException, ValueError) as error:
-                answers.append(f"{source}: {getattr(error, 'reason', None) or error}")
+            except Unreachable as error:
+                answers.append(f"{source}: {error}")
                 continue
             if found == md5:
                 _unpack(temporary, raw)
@@ -70,21 +71,31 @@ def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], say: Say
 
 
 def _copy(source: str, name: str, to: Path, say: Say) -> str:
-    """Copy the file from a URL or a folder; returns its MD5."""
+    """Copy the file from a URL or a folder; returns its MD5. Raises Unreachable, or OSError where `to` fails."""
     digest = hashlib.md5(usedforsecurity=False)
-    with _open(source, name) as stream, to.open("wb") as out:
-        total, done, spoke = int(getattr(stream, "length", None) or 0), 0, time.monotonic()
-        remote = "://" in source
-        if remote:
-            say(f"fetching {name} ({total / 1e6:.1f} MB) from {source}")
-        while chunk := stream.read(CHUNK):
+    with to.open("wb") as out:
+        for chunk in _chunks(source, name, say):
             digest.update(chunk)
             out.write(chunk)
-            done += len(chunk)
-            if remote and time.monotonic() - spoke > 2.0:
-                spoke = time.monotonic()
-                say(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
     return digest.hexdigest()
+
+
+def _chunks(source: str, name: str, say: Say) -> Iterator[bytes]:
+    """The file's bytes, piece by piece, with a word about the progress now and then. Raises Unreachable."""
+    try:
+        with _open(source, name) as stream:
+            total, done, spoke = int(getattr(stream, "length", None) or 0), 0, time.monotonic()
+            remote = "://" in source
+            if remote:
+                say(f"fetching {name} ({total / 1e6:.1f} MB) from {source}")
+            while chunk := stream.read(CHUNK):
+                yield chunk
+                done += len(chunk)
+                if remote and time.monotonic() - spoke > SPEAK_SECONDS:
+                    spoke = time.monotonic()
+                    say(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+    except (OSError, HTTPException, ValueError) as error:
+        raise Unreachable(getattr(error, "reason", None) or error) from None
 
 
 def _open(source: str, name: str) -> BinaryIO:

@@ -17,8 +17,13 @@ SLURM_MARGIN_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when torchrun dies, even by kill -9 (Linux)."""
+def nothing_to_save_yet() -> None:
+    """Until `Interrupts` listens, a signal ends the process at once, without a traceback; so does torchrun's death.
+
+    The kernel is asked for SIGTERM when torchrun dies, even by kill -9 (Linux). To be called before torch is
+    imported, which takes seconds: whom torchrun leaves behind before that would wait minutes for its store.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 

@@ -14,9 +14,10 @@ from datetime import timedelta
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # noqa: TID251
 
-from src.config import UserError
+from src.config import JobFailed, UserError
 
 PAUSE_SECONDS = 0.02  # between two looks for the others
+AGENT_SECONDS = 20.0  # the agent's store was there before this process: if it is gone, so is torchrun
 
 
 def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -> Store:
@@ -28,7 +29,11 @@ def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -
     host, port = _master()
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return _plain_store(host, port, rank, world_size, timeout)
-    kept = TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
+    patience = min(timeout, timedelta(seconds=AGENT_SECONDS))
+    try:
+        kept = TCPStore(host, port, is_master=False, timeout=patience, wait_for_workers=False)
+    except RuntimeError:
+        raise JobFailed(f"torchrun's store at {host}:{port} does not answer: torchrun is gone") from None
     agent = PrefixStore(f"meeting/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", kept)
     if rank == 0:
         return _invite(agent, _own_address(host, one_host), world_size, timeout)

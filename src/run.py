@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from src.config import Config, UserError
 from src.data import DataSet
 from src.distributed import World, hosts
 from src.lines import Lines
+from src.progress import Progress
 
 LOCK_SECONDS = 5.0  # a rank that was told to leave needs a moment to save
 STOP = "STOP"
@@ -71,27 +72,38 @@ class Run:
         """Take the directory and write down what runs. Called by all ranks; raises UserError on all."""
         everywhere = hosts(self._world)
         devices = self._world.gather(device_name(self._world.device))
-        self._world.first_decides(lambda: self._take(provenance(everywhere, devices, data)))
+        self._first_writes(lambda: self._take(provenance(everywhere, devices, data)))
+
+    def _first_writes(self, write: Callable[[], None]) -> None:
+        """Run `write` on rank 0; UserError on all ranks where the directory cannot be written."""
+
+        def decide() -> None:
+            try:
+                write()
+            except OSError as error:
+                raise UserError(
+                    f"run.root={self._settings.run.root}: {self.path} cannot be written ({error.strerror}); "
+                    "make room there, or name another folder with run.root="
+                ) from None
+
+        self._world.first_decides(decide)
 
     def _take(self, facts: dict[str, Any]) -> None:
         self.provenance = facts
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _hold(self.path)
-            if self._settings.checkpoint.resume == "never":
-                self._set_aside()
-            self._refuse_contradiction()
-            (self.path / "checkpoints").mkdir(exist_ok=True)
-            self._before = read_status(self.path)
-            (self.path / STOP).unlink(missing_ok=True)
-            write_whole(self.path / "config.yaml", config.as_yaml(self._settings))
-            write_whole(self.path / "provenance.json", json.dumps(facts, indent=2) + "\n")
-            self.events = Lines(self.path / "events.jsonl", self._warn)
-        except OSError as error:
-            raise UserError(
-                f"run.root={self._settings.run.root}: {self.path} cannot be written ({error.strerror}); "
-                "name another folder with run.root="
-            ) from None
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = _hold(self.path)
+        if self._settings.checkpoint.resume == "never":
+            self._set_aside()
+        self._refuse_contradiction()
+        (self.path / "checkpoints").mkdir(exist_ok=True)
+        self._before = read_status(self.path)
+        self.events = Lines(self.path / "events.jsonl", self._warn)
+
+    def _write_down(self) -> None:
+        """What runs from now on. Not before everything is agreed: a refused command leaves no trace."""
+        (self.path / STOP).unlink(missing_ok=True)
+        write_whole(self.path / "config.yaml", config.as_yaml(self._settings))
+        write_whole(self.path / "provenance.json", json.dumps(self.provenance, indent=2) + "\n")
 
     def _set_aside(self) -> None:
         """checkpoint.resume=never: an earlier run of this name keeps its files, under another name."""
@@ -121,15 +133,20 @@ class Run:
                 "give the old ones, another run.name, or checkpoint.resume=never"
             )
 
-    def begin(self, step: int, source: str) -> str:
-        """Note the start, or from which step and world size it goes on; returns that for the banner."""
+    def begin(self, progress: Progress, source: str) -> str:
+        """Note the start, or from which step and world size it goes on; returns that for the banner.
+
+        Called by all ranks; raises UserError on all.
+        """
+        self._first_writes(self._write_down)
+        step = progress.step
         before = self._before.get("world_size") if source == "own" else None
         resized = "" if before in (None, self._world.size) else f", {before} ranks before"
         if source == "own":
             self.event("resume", step=step, world_size_before=before)
         else:
             self.event("start", step=step, weights=source or None)
-        self.status("running", step=step)
+        self.status("running", epoch=progress.epoch, step=step)
         return {"": " (new)", "own": f" (resumed at step {step}{resized})"}.get(source, f" (weights of {source})")
 
     def was(self, state: str) -> bool:
@@ -160,10 +177,12 @@ class Run:
         if state != "failed":
             self._status.pop("reason", None)
         self._status.update(facts, state=state, world_size=self._world.size, data=self._settings.data.name)
+        file, text = self.path / "status.json", json.dumps(self._status, indent=2) + "\n"
         try:
-            write_whole(self.path / "status.json", json.dumps(self._status, indent=2) + "\n")
+            write_whole(file, text)
         except OSError as error:
-            self._warn(f"{self.path / 'status.json'}: {error.strerror}; training goes on")
+            self._warn(f"{file}: {error.strerror}; training goes on")
+            _write_over(file, text)
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -186,6 +205,13 @@ def write_whole(file: Path, text: str) -> None:
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_over(file: Path, text: str) -> None:
+    """On a full disk: into the space that the file has. A reader may see half: better than what is not true."""
+    with suppress(OSError), file.open("r+") as stream:
+        stream.write(text)
+        stream.truncate()
 
 
 def _hold(path: Path) -> int:

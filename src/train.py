@@ -10,7 +10,12 @@ gc.disable()  # importing torch makes 2 million objects that live to the end: co
 import sys
 from dataclasses import dataclass
 
-from src import config, console, data, distributed, interrupts, model, run
+from src import interrupts
+
+if __name__ == "__main__":
+    interrupts.nothing_to_save_yet()
+
+from src import config, console, data, distributed, model, run
 from src import gradients as gradient_room
 from src.checkpoint import Checkpoints, Training, weights_sha256
 from src.config import Config
@@ -56,7 +61,7 @@ def main() -> None:
         return
     with console.one_line_errors():
         settings = config.parse(sys.argv[1:])
-        interrupts.die_with_parent()
+        interrupts.nothing_to_save_yet()
         with distributed.join(settings.train) as world:
             job = prepare(settings, world)
             if job is not None:
@@ -84,8 +89,8 @@ def prepare(settings: Config, world: World) -> Job | None:
 
     gradients = gradient_room.build(module, model.loss_function(settings.train.loss), settings.train, world)
     tracker = Tracker(record, settings, world, screen)
+    told = record.begin(training.progress, source)
     tracker.begin(training.progress)
-    told = record.begin(training.progress.step, source)
     screen.banner(str(record.path), dataset, gradients.name, tracker.name, told)
     stop = Interrupts(record.path / run.STOP, settings.train.max_minutes)
     return Job(

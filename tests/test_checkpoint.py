@@ -3,22 +3,23 @@
 import json
 import os
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
-from src import checkpoint, lines
+from src import checkpoint, lines, model, run
 from src.checkpoint import Damaged
 from src.config import UserError
-from tests.ranks import Job, good_job, run_job
+from tests.ranks import Job, fork, good_job, run_job
 
 
 def job(small: str, folder: Path, *settings: str, ranks: int = 2, fails: bool = False) -> Job:
     """A short bitwise run on the small data set; 64 steps in 4 epochs."""
-    run = run_job if fails else good_job
+    start = run_job if fails else good_job
     chosen = ("data.name=idx", f"data.root={small}", "train.epochs=4", "train.sync=bitwise", "log.every=5")
-    return run(ranks, folder, *chosen, "run.name=r", *settings)
+    return start(ranks, folder, *chosen, "run.name=r", *settings)
 
 
 def status(job: Job) -> dict[str, object]:
@@ -83,6 +84,26 @@ def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
         checkpoint.read(tmp_path / "c.pt")
 
 
+@pytest.mark.parametrize("content", [{"format": "1"}, {"format": 1}, {"format": 1, "model": 5}, {"model": {}}])
+def test_what_holds_no_model_is_refused(content: dict[str, object], tmp_path: Path) -> None:
+    checkpoint.write(tmp_path / "c.pt", content)
+    with pytest.raises(UserError, match="is no checkpoint of this job"):
+        checkpoint.read(tmp_path / "c.pt")
+
+
+def test_a_write_that_fails_says_why(tmp_path: Path) -> None:
+    """torch.save would say `[enforce fail at inline_container.cc:671] . unexpected pos 7`."""
+
+    def work() -> str | None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        with pytest.raises(OSError) as error:
+            checkpoint.write(tmp_path / "c.pt", {"format": 1, "w": torch.zeros(9999)})
+        return error.value.strerror
+
+    assert fork(1, work, tmp_path).values == ["File too large"]
+    assert not list(tmp_path.glob("*.pt*"))
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint.write(tmp_path / "c.pt", {"format": 1})
     before = (tmp_path / "c.pt").read_bytes()
@@ -129,9 +150,11 @@ def test_more_epochs_prolong_a_finished_run(small: str, tmp_path: Path) -> None:
 
 
 def test_contradicting_settings_are_listed(small: str, tmp_path: Path) -> None:
-    job(small, tmp_path)
+    first = job(small, tmp_path)
+    before = (first.run / "config.yaml").read_bytes()
     refused = job(small, tmp_path, "optim.lr=0.5", "train.seed=3", "log.every=1", fails=True)
     assert refused.codes == [2, 2]
+    assert (first.run / "config.yaml").read_bytes() == before
     assert "optim.lr 0.01 -> 0.5; train.seed 0 -> 3" in refused.output
     assert refused.output.count("error:") == 1
 
@@ -150,7 +173,7 @@ def test_weights_of_another_run(small: str, tmp_path: Path) -> None:
     source = first.run / "checkpoints" / "best.pt"
     second = job(small, tmp_path, "run.name=second", f"checkpoint.resume={source}", "optim.lr=0.02")
     assert f"(weights of {source})" in second.output
-    lines_of = [next(lines.read(run / "metrics.jsonl")) for run in (first.run, second.run)]
+    lines_of = [next(lines.read(path / "metrics.jsonl")) for path in (first.run, second.run)]
     assert lines_of[1]["step"] == 5
     assert lines_of[1]["loss"] < lines_of[0]["loss"]
 
@@ -174,22 +197,38 @@ def test_weights_that_do_not_fit(content: object, advice: str, small: str, tmp_p
     refused = job(small, tmp_path, f"checkpoint.resume={file}", fails=True)
     assert refused.codes == [2, 2], refused.output
     assert advice in refused.output
+    assert f"error: checkpoint.resume={file}: " in refused.output
+    assert not (tmp_path / "runs" / "r" / "config.yaml").exists(), "the mended command would contradict it"
+
+
+def test_a_changed_model_is_refused(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(model.PIXELS, 10, bias=False)
+
+    job(small, tmp_path, "train.epochs=1")
+    monkeypatch.setattr(model, "LogisticRegression", Other)
+    refused = job(small, tmp_path, fails=True)
+    assert refused.codes == [2, 2], refused.output
+    assert "does not fit the model: linear.bias (10,), expected None; was src/model.py changed?" in refused.output
 
 
 def test_changed_data_is_refused(small: str, tmp_path: Path) -> None:
     from tests.conftest import write_data_set
 
-    job(small, tmp_path, "train.epochs=2")
+    first = job(small, tmp_path, "train.epochs=2")
+    records = [first.run / name for name in ("config.yaml", "provenance.json", "status.json", "metrics.jsonl")]
+    before = [file.read_bytes() for file in records]
     write_data_set(tmp_path / "IDX" / "raw", 1009, 200, seed=5)
     refused = job(str(tmp_path), tmp_path, fails=True)
     assert refused.codes == [2, 2]
     assert "was trained on other data" in refused.output
+    assert [file.read_bytes() for file in records] == before
 
 
 def test_two_jobs_on_one_run(small: str, tmp_path: Path) -> None:
     import fcntl
-
-    from src import run
 
     job(small, tmp_path, "train.epochs=2")
     handle = os.open(tmp_path / "runs" / "r" / "lock", os.O_RDWR)
@@ -208,6 +247,7 @@ def test_a_damaged_checkpoint_is_set_aside(small: str, tmp_path: Path) -> None:
     whole = job(small, tmp_path / "whole")
     half = job(small, tmp_path, "train.epochs=3", "checkpoint.every_steps=10")
     newest = half.run / "checkpoints" / "step-00000048.pt"
+    earlier = (half.run / "checkpoints" / "step-00000040.pt").read_bytes()
     newest.write_bytes(newest.read_bytes()[:-100])
     again = job(small, tmp_path, ranks=1)
     assert "DAMAGED" in again.output
@@ -217,6 +257,18 @@ def test_a_damaged_checkpoint_is_set_aside(small: str, tmp_path: Path) -> None:
     assert [e["file"] for e in lines.read(again.run / "events.jsonl") if e["event"] == "damaged"] == [newest.name]
     steps = [line["step"] for line in lines.read(again.run / "metrics.jsonl") if line["kind"] == "train"]
     assert steps == [line["step"] for line in lines.read(whole.run / "metrics.jsonl") if line["kind"] == "train"]
+
+    for best, told in (
+        (earlier, "resumed at step 40"),
+        (earlier[:-1], "no good checkpoint left: training starts anew"),
+    ):
+        for file in again.run.glob("checkpoints/step-*.pt"):
+            file.write_bytes(file.read_bytes()[:-100])
+        (again.run / "checkpoints" / "best.pt").unlink()
+        (again.run / "checkpoints" / "best.pt").write_bytes(best)
+        last = job(small, tmp_path, ranks=1)
+        assert told in last.output
+        assert status(last)["weights_sha256"] == status(whole)["weights_sha256"]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(small: str, tmp_path: Path) -> None:
@@ -254,7 +306,15 @@ def test_a_full_disk_at_the_end_is_an_error(small: str, tmp_path: Path, monkeypa
     def full(*arguments: object) -> str:
         raise OSError(28, "No space left on device")
 
+    write_whole = run.write_whole
+
+    def full_later(file: Path, text: str) -> None:
+        if file.exists():
+            full()
+        write_whole(file, text)
+
     monkeypatch.setattr(checkpoint, "write", full)
+    monkeypatch.setattr(run, "write_whole", full_later)
     failed = job(small, tmp_path, fails=True)
     assert failed.codes == [2, 2]
     assert "No space left on device; make room and run the same command" in failed.output

@@ -18,6 +18,7 @@ MISTAKES = {
     "train.epochs=": "must be an integer",
     "train.epochs=0": "must be at least 1",
     "train.epochs=1e3": "must be an integer",
+    "train.epochs=99999999999999999999": "must be below 2147483648",
     "train.epochs=true": "must be an integer",
     "train.global_batch_size=0": "must be at least 1",
     "optim.lr=-1": "must be above 0",
@@ -26,6 +27,7 @@ MISTAKES = {
     "optim.momentum=1": "must be below 1",
     "data.name=minst": "must be one of mnist",
     "data.mirrors=there": "must be a list such as [a,b]",
+    "config=": "names no file; write config=FILE.yaml",
     "config=nowhere.yaml": "cannot be read (No such file or directory)",
 }
 
@@ -46,7 +48,7 @@ def test_mistakes_are_one_line_with_the_way_out(argument: str, advice: str) -> N
         ("- 1", "must hold sections"),
         ("train: {epoch: 3}", "did you mean train.epochs?"),
         ("train: {epochs: many}", "train.epochs=many: must be an integer"),
-        ("train: 3", "train=3: unknown key"),
+        ("train: 3", "train: 3: must hold keys, such as `epochs: 10`"),
         ("optim: {lr: 1}\noptim: {lr: 2}", "is no valid YAML"),
     ],
 )
@@ -57,6 +59,17 @@ def test_mistakes_in_a_file_name_the_file(text: str, advice: str, tmp_path: Path
         config.parse([f"config={file}"])
     assert advice in str(error.value)
     assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "# a comment\n", "train:\n", "train: {}\ndata:\n  # name: digits\n"])
+def test_a_file_may_say_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    assert config.parse([f"config={tmp_path / 'mine.yaml'}"]) == config.Config()
+
+
+def test_one_file_at_most() -> None:
+    with pytest.raises(UserError, match=r"config= is given 2 times \(a.yaml, b.yaml\): give one file"):
+        config.parse(["config=a.yaml", "config=b.yaml"])
 
 
 def test_the_command_line_wins_over_the_file_over_the_default(tmp_path: Path) -> None:

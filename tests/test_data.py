@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import re
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -85,13 +87,16 @@ def settings(root: Path, *mirrors: str, fallback: str = "none", name: str = "kmn
 
 
 def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[str]:
-    """Four ranks fetch at once; what each one then has, or the one-line error each one gets."""
+    """Four ranks fetch at once; what each one then has, or the one-line error each one gets.
+
+    What they say is in the folder's output-0.
+    """
     from src import distributed
 
     def work() -> str:
         with distributed.join(config.Train(timeout_seconds=2)) as world:
             try:
-                return data.load(settings(root, *mirrors), world, lambda text: None).fingerprint
+                return data.load(settings(root, *mirrors), world, print).fingerprint
             except UserError as error:
                 return str(error)
 
@@ -109,6 +114,27 @@ def test_four_ranks_fetch_each_file_once(way: str, packed: Path, tmp_path: Path)
     assert found == [expected.fingerprint] * 4
     assert len(expected.train) == 300
     assert not list((tmp_path / "root").rglob("*.part"))
+    said = (tmp_path / "output-0").read_text()
+    assert f"fetching {data.FILES[0]}.gz (0.2 MB) from {url}\n" in said
+    if way == "slow":
+        assert re.search(rf"^fetching {data.FILES[0]}.gz: 0.\d of 0.2 MB$", said, re.MULTILINE)
+
+
+def test_a_disk_that_fills_up_is_no_mirror_s_fault(packed: Path, tmp_path: Path) -> None:
+    """It must not lead to other data: the digits would be an answer to a question that nobody asked."""
+
+    def work() -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        with pytest.raises(UserError) as error:
+            data.load(settings(tmp_path / "root", str(packed), fallback="digits"), World(), print)
+        return str(error.value)
+
+    (said,) = fork(1, work, tmp_path).values
+    assert said == (
+        f"data.root: {tmp_path / 'root' / 'KMNIST' / 'raw'} cannot be written (File too large); "
+        "make room there, or name another folder with data.root="
+    )
+    assert not list((tmp_path / "root").rglob("*ubyte*"))
 
 
 def test_a_truncated_mirror_is_passed_over(packed: Path, tmp_path: Path) -> None:
@@ -231,8 +257,9 @@ def test_the_digits_stand_in_and_say_so(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(datasets.MNIST, "mirrors", [NOWHERE])
     job = good_job(2, tmp_path, f"data.root={tmp_path}", "train.epochs=1", "train.global_batch_size=600")
-    lines = [line for line in job.output.splitlines() if not line.startswith("rendering")]
+    lines = job.output.splitlines()
     assert lines[0].startswith("NOT THE DATA ASKED FOR: training on digits, rendered here: mnist is not here")
+    assert lines[1].startswith("rendering the embedded digits into ")
     assert lines[-1] == lines[0]
     assert job.run.name.startswith("digits-not-mnist-")
     assert json.loads((job.run / "status.json").read_text())["data"] == "digits"

@@ -147,7 +147,7 @@ def test_whole_or_absent_when_killed(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
     _, error = writer(tmp_path, before=limit).communicate()
-    assert f"UserError: data.root: {tmp_path} cannot be written (File too large)" in error
+    assert f"UserError: data.root: {tmp_path} cannot be written (File too large); " in error
     assert found(tmp_path) == {}
 
 

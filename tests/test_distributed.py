@@ -1,5 +1,6 @@
 """Meeting, agreeing, parting."""
 
+import os
 import socket
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import config, distributed
+from src import config, console, distributed, rendezvous
 from src.config import UserError
 from src.distributed import World
 from tests.ranks import fork, in_world
@@ -90,6 +91,19 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
                 pass
 
 
+def test_a_torchrun_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "AGENT_SECONDS", 0.5)
+
+    def work() -> None:
+        os.environ["MASTER_PORT"] = "9"  # the discard port: refuses at once
+        with console.one_line_errors(), distributed.join(config.Train()):
+            pass
+
+    job = fork(2, work, tmp_path)
+    assert job.codes == [1, 1]
+    assert job.output.count("error: torchrun's store at 127.0.0.1:9 does not answer: torchrun is gone\n") == 2
+
+
 def test_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match=r"train.device=cuda: 1 ranks on this host, 0 GPUs; use train.device=cpu"):
@@ -107,7 +121,6 @@ def test_a_leftover_address_is_not_believed(tmp_path: Path) -> None:
     """What breaks torchrun --max-restarts: the agent's store still names the rank 0 of the last attempt."""
 
     def work() -> int:
-        import os
         from datetime import timedelta
 
         from torch.distributed import TCPStore  # type: ignore[attr-defined]

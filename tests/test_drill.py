@@ -45,6 +45,13 @@ def test_what_the_drill_calls_lost(weights: str, steps: tuple[int, ...], problem
     assert drill._difference(finished(tmp_path / "run", weights, *steps), reference) == problem
 
 
+def test_a_scenario_that_broke_nothing_fails_the_drill() -> None:
+    whole = [{"event": "start"}, {"event": "checkpoint"}, {"event": "finish"}]
+    assert drill._harmless(whole) == "nothing was broken"
+    for harm in ("resume", "checkpoint failed"):
+        assert drill._harmless([*whole, {"event": harm}]) == ""
+
+
 def test_an_unfinished_run_fails_the_drill(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", "a", 1)
     (run / "status.json").write_text('{"state": "preempted"}')

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import checkpoint, lines
-from tests.ranks import ROOT, Job, good_job, run_job, torchrun
+from src import checkpoint, lines, train
+from tests.ranks import ROOT, Job, fork, good_job, run_job, torchrun
 
 # SHA-256 of the weights of the default recipe in bitwise mode (8 shards), after so many epochs. They hold for
 # x86-64 with AVX-512 and torch 2.15; elsewhere the test compares world sizes only.
@@ -179,12 +180,30 @@ def test_more_ranks_than_shards(small: str, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_from_the_start(small: str, tmp_path: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    (tmp_path / "runs").mkdir()
-    job = run_job(1, tmp_path, "data.name=idx", f"data.root={small}", "run.name=../../../../../../dev/full/x")
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
+        sys.argv = ["train", "data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=r"]
+        train.main()
+
+    job = fork(1, work, tmp_path)
     assert job.codes == [2]
-    assert "cannot be written" in job.output
+    assert job.output == (
+        f"error: run.root={tmp_path}: {tmp_path / 'r'} cannot be written (File too large); "
+        "make room there, or name another folder with run.root=\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "advice"),
+    [("RANK", "", "RANK=: must be a whole number"), ("RANK", "7", "the rank must be below the world size")],
+)
+def test_an_impossible_environment_is_told_by_whoever_is_in_it(
+    name: str, value: str, advice: str, tmp_path: Path
+) -> None:
+    job = run_job(1, tmp_path, environment={name: value})
+    assert job.codes == [2]
+    assert job.output.startswith(f"error: {name}={value}")
+    assert advice in job.output
 
 
 def test_one_process_without_torchrun(small: str, tmp_path: Path) -> None:
