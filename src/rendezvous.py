@@ -17,7 +17,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from src.config import JobFailed, UserError
 
 PAUSE_SECONDS = 0.02  # between two looks for the others
-AGENT_SECONDS = 20.0  # the agent's store was there before this process: if it is gone, so is torchrun
+AGENT_SECONDS = 10.0  # the agent's store was there before this process: if it is gone, so is torchrun
 
 
 def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -> Store:
@@ -34,6 +34,7 @@ def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -
         kept = TCPStore(host, port, is_master=False, timeout=patience, wait_for_workers=False)
     except RuntimeError:
         raise JobFailed(f"torchrun's store at {host}:{port} does not answer: torchrun is gone") from None
+    kept.set_timeout(timeout)
     agent = PrefixStore(f"meeting/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", kept)
     if rank == 0:
         return _invite(agent, _own_address(host, one_host), world_size, timeout)

@@ -1,12 +1,20 @@
 """Stopping: whoever asks, all stop after the same step, save, and the same command goes on."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import random
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,16 +141,73 @@ def test_max_restarts_goes_on(small: str, tmp_path: Path) -> None:
     assert [event["event"] for event in lines.read(tmp_path / "r" / "events.jsonl")].count("resume") == 1
 
 
-def test_a_terminal_s_ctrl_c_is_one_line(small: str, tmp_path: Path) -> None:
-    """On one process: what `python -m src.train` shows; a second Ctrl-C leaves at once."""
+def importing(pid: int) -> bool:
+    """Whether the process has begun to import torch."""
+    with contextlib.suppress(OSError):
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+    return False
+
+
+def test_kill_9_of_torchrun_leaves_nothing_that_still_starts(small: str, tmp_path: Path) -> None:
+    process = job(small, tmp_path)
+    while sum(map(importing, workers(process))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    end(process)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_terminal_shows_a_bar_and_one_line_for_ctrl_c(small: str, tmp_path: Path) -> None:
+    """What `python -m src.train` shows on one: a bar that moves in its line, and no traceback, also while it starts."""
     command = [sys.executable, "-m", "src.train", *LONG, f"data.root={small}", f"run.root={tmp_path}"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    reach(tmp_path, 20)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert output.count("stopped  SIGINT") == 1
-    assert "Traceback" not in output
+    with terminal(command) as (pid, screen):
+        while not importing(pid):
+            time.sleep(0.01)
+        assert screen.until_ctrl_c() == "^C"
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGINT
+    with terminal(command) as (pid, screen):
+        reach(tmp_path, 200)
+        shown = screen.until_ctrl_c()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    bars = re.findall(r"\r[^\n]*?\| (\d+)/25600 \[.*?loss 0\.\d{4}, [\d,]+ samples/s", shown)
+    assert len(set(bars)) > 1, shown
+    assert shown.count("stopped  SIGINT: saved at epoch") == 1
+    assert shown.endswith("training on idx\r\n")
+    assert "Traceback" not in shown
+
+
+class Screen:
+    """What a process shows on its terminal."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle, self.shown = handle, b""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the process is gone
+            while some := os.read(self.handle, 4096):
+                self.shown += some
+
+    def until_ctrl_c(self) -> str:
+        """Press Ctrl-C; all that was shown when the process has left."""
+        os.write(self.handle, b"\x03")
+        self._reader.join(timeout=40)
+        assert not self._reader.is_alive()
+        return self.shown.decode()
+
+
+@contextlib.contextmanager
+def terminal(command: list[str]) -> Iterator[tuple[int, Screen]]:
+    """Start a command on a terminal of 24 x 100."""
+    pid, handle = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execv(command[0], command)
+    fcntl.ioctl(handle, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    yield pid, Screen(handle)
+    os.close(handle)
 
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
