@@ -17,7 +17,7 @@ from src import config
 from src.config import UserError
 from src.distributed import World
 from src.sharding import Part
-from src.shared_memory import NOTES, SharedMemory, objection
+from src.shared_memory import NOTES, SharedMemory, Unavailable, objection
 
 GPU_LOOK_STEPS = 16  # on a GPU, asking costs a wait for it
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -78,11 +78,13 @@ def build(module: nn.Module, loss: Loss, settings: config.Train, world: World) -
     """The way of the settings. Raises UserError where it is impossible."""
     number, own = shards(settings, world)
     seed = Seed(settings.seed, world.device)
-    if settings.sync == "bitwise":
-        return Bitwise(module, loss, seed, own, _exchange(settings, world, number, own))
     if world.size == 1:
-        return Alone(module, loss, seed)
-    return DistributedData(module, loss, seed, world, _shared_memory(settings, world, number, own))
+        return Bitwise(module, loss, seed, own, Local()) if settings.sync == "bitwise" else Alone(module, loss, seed)
+    memory, reason = _shared_memory(settings, world, number, own)
+    through = memory.name if memory else world.backend + (f" ({reason})" if reason else "")
+    if settings.sync == "bitwise":
+        return Bitwise(module, loss, seed, own, memory or Gathered(world, number, own, through))
+    return DistributedData(module, loss, seed, world, memory, through)
 
 
 def agreed(total: Total, step: int) -> bool:
@@ -92,20 +94,19 @@ def agreed(total: Total, step: int) -> bool:
     return step % GPU_LOOK_STEPS == 0 and bool(total.votes > 0)
 
 
-def _exchange(settings: config.Train, world: World, number: int, own: range) -> Exchange:
-    if world.size == 1:
-        return Local()
-    return _shared_memory(settings, world, number, own) or Gathered(world, number, own)
-
-
-def _shared_memory(settings: config.Train, world: World, number: int, own: range) -> SharedMemory | None:
+def _shared_memory(settings: config.Train, world: World, number: int, own: range) -> tuple[SharedMemory | None, str]:
+    """The memory that the ranks share, or None and why there is none; the same on all ranks."""
     if settings.exchange == "backend":
-        return None
-    if reason := objection(world):
-        if settings.exchange == "shared_memory":
-            raise UserError(f"train.exchange=shared_memory: {reason}; use auto or backend")
-        return None
-    return SharedMemory(world, number, own, settings.timeout_seconds)
+        return None, ""
+    reason = objection(world)
+    if not reason:
+        try:
+            return SharedMemory(world, number, own, settings.timeout_seconds), ""
+        except Unavailable as error:
+            reason = str(error)
+    if settings.exchange == "shared_memory":
+        raise UserError(f"train.exchange=shared_memory: {reason}; use auto or backend")
+    return None, "" if world.backend == "nccl" else reason
 
 
 class Seed:
@@ -146,7 +147,9 @@ class Alone:
 class DistributedData:
     """DistributedDataParallel; its communication hook adds (it would average) and carries the notes."""
 
-    def __init__(self, module: nn.Module, loss: Loss, seed: Seed, world: World, memory: SharedMemory | None) -> None:
+    def __init__(
+        self, module: nn.Module, loss: Loss, seed: Seed, world: World, memory: SharedMemory | None, through: str
+    ) -> None:
         from torch.nn.parallel import DistributedDataParallel
 
         self._loss, self._seed, self._rank, self._memory = loss, seed, world.rank, memory
@@ -156,10 +159,11 @@ class DistributedData:
             gradient_as_bucket_view=True,
         )
         self._parameters = list(module.parameters())
+        self._unused_are_refused = False
         self._note = torch.zeros(NOTES, device=world.device)
         self._notes = [0.0] * NOTES
         self._total = Total(0.0, 0.0)
-        self.name = "DDP, " + ("shared memory" if memory else world.backend)
+        self.name = f"DDP, {through}"
         self._wrapper.register_comm_hook(None, self._through_memory if memory else self._through_backend)
 
     @property
@@ -180,7 +184,19 @@ class DistributedData:
         for parameter in self._parameters:
             parameter.grad = None
         (loss / count).backward()  # type: ignore[no-untyped-call]
+        if not self._unused_are_refused:
+            self._refuse_unused()
         return self._total
+
+    def _refuse_unused(self) -> None:
+        """After the first step: DDP would wait for these gradients for ever, or fail in the next one."""
+        named = self._wrapper.module.named_parameters()
+        if unused := [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]:
+            raise UserError(
+                f"train.sync=ddp: the loss does not depend on parameters of the model ({', '.join(unused[:3])}); "
+                "freeze them (requires_grad_(False)), or use train.sync=bitwise"
+            )
+        self._unused_are_refused = True
 
     def _through_memory(self, _state: object, bucket: dist.GradBucket) -> Pending:  # type: ignore[name-defined]
         assert self._memory is not None
@@ -286,8 +302,8 @@ class Gathered:
 
     waited = 0.0
 
-    def __init__(self, world: World, slots: int, own: range) -> None:
-        self.name = world.backend
+    def __init__(self, world: World, slots: int, own: range, name: str) -> None:
+        self.name = name
         self._world, self._own = world, own
         deals = world.gather(own)
         self._rows = max(len(deal) for deal in deals)

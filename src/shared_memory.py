@@ -1,6 +1,6 @@
 """Summing through memory that the ranks of one host share: some 5 microseconds of work, no socket.
 
-One file in /dev/shm, mapped by all and unlinked at once, so that nothing stays behind whoever dies:
+One file in /dev/shm that never has a name (O_TMPFILE), so that nothing stays behind whoever dies and when:
 
     flags    one 64-bit counter per rank, each on a cache line of its own
     notes    2 sets x slots x NOTES doubles
@@ -15,7 +15,6 @@ it stands for, which plain stores guarantee on x86-64 and not elsewhere.
 import mmap
 import os
 import platform
-import select
 import sys
 import time
 from collections.abc import Sequence
@@ -24,8 +23,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from src.config import JobFailed
 from src.distributed import World
+from src.peers import PeerLost, Peers
 
 NOTES = 2  # doubles that travel beside each slot's data
 CAPACITY = 1 << 20  # bytes per slot; more goes through in several rounds
@@ -34,11 +33,10 @@ FOLDER = Path("/dev/shm")
 
 YIELDS = 2000  # a step is over sooner; then a waiting rank sleeps rather than burn a core
 SLEEP_SECONDS = 0.0001
-LOOK_SECONDS = 0.25  # between looks at the health of the others
 
 
-class PeerLost(JobFailed):
-    """Another rank died, or did not come within the timeout; the message names it."""
+class Unavailable(RuntimeError):
+    """The ranks cannot share memory, and all know it; the message says why."""
 
 
 def objection(world: World) -> str:
@@ -52,7 +50,7 @@ def objection(world: World) -> str:
         return "the ranks are in different containers"
     if own[0] != "x86_64" or sys.platform != "linux":
         return f"the processor is {own[0]}, not x86-64 under Linux"
-    return "" if own[2] else f"there is no {FOLDER}"
+    return "" if own[1] and own[2] else f"there is no {FOLDER if own[1] else '/proc'}"
 
 
 def _namespace() -> str:
@@ -60,13 +58,14 @@ def _namespace() -> str:
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
-        return "?"
+        return ""
 
 
 class SharedMemory:
     """Adds `slots` tensors that the ranks hold between them; `own` are this rank's slots.
 
     Every rank must make it at the same time and call `sum` equally often with equally long tensors.
+    Raises Unavailable, on all ranks alike.
     """
 
     name = "shared memory"
@@ -158,64 +157,35 @@ class SharedMemory:
             raise PeerLost(f"rank {rank} did not come within {self._timeout:.0f} s{self._peers.state(rank)}")
 
 
-class Peers:
-    """The processes of the other ranks: who died, who was stopped."""
-
-    def __init__(self, world: World) -> None:
-        self._pids = world.gather(os.getpid())
-        self._looked = 0.0
-        self._told: set[int] = set()
-        self._poll = select.poll()
-        self._ranks: dict[int, int] = {}
-        for rank, pid in enumerate(self._pids):
-            if rank != world.rank:
-                try:
-                    handle = os.pidfd_open(pid)
-                except ProcessLookupError:
-                    raise PeerLost(f"rank {rank} (pid {pid}) died") from None
-                self._ranks[handle] = rank
-                self._poll.register(handle, select.POLLIN)
-
-    def look(self) -> None:
-        """Raise PeerLost if one died; say once if one is stopped. Cheap: looks a few times a second."""
-        now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        if gone := self._poll.poll(0):
-            rank = self._ranks[gone[0][0]]
-            raise PeerLost(f"rank {rank} (pid {self._pids[rank]}) died")
-        for rank in self._ranks.values():
-            if rank not in self._told and self.state(rank):
-                self._told.add(rank)
-                print(f"waiting for rank {rank}{self.state(rank)}", file=sys.stderr, flush=True)
-
-    def state(self, rank: int) -> str:
-        """': pid N is stopped' if the rank's process is, else ''."""
-        try:
-            after_name = Path(f"/proc/{self._pids[rank]}/stat").read_text().rpartition(")")[2]
-        except OSError:
-            return ""
-        return f": pid {self._pids[rank]} is stopped" if after_name.split()[0] in "Tt" else ""
-
-
 def _share(world: World, size: int) -> mmap.mmap:
-    """Map one new file of `size` bytes on all ranks; it has no name any more when this returns."""
-    path = FOLDER / world.gather(f"ranks-{os.getpid()}-{time.monotonic_ns()}")[0]
-    try:
-        if world.rank == 0:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            os.posix_fallocate(handle, 0, size)  # a full /dev/shm is an error here, not a SIGBUS in a step
-        world.barrier()
-        if world.rank != 0:
-            handle = os.open(path, os.O_RDWR)
-        memory = mmap.mmap(handle, size)
+    """Map one new file of `size` bytes on all ranks; the others find rank 0's through /proc."""
+    handle, memory, problem = -1, None, ""
+    if world.rank == 0:
+        handle, problem = _create(size)
+    address, hopeless = world.gather((f"/proc/{os.getpid()}/fd/{handle}", problem))[0]
+    if not hopeless:
+        try:
+            handle = handle if world.rank == 0 else os.open(address, os.O_RDWR)
+            memory = mmap.mmap(handle, size)
+        except OSError as error:
+            problem = f"rank {world.rank} cannot map it: {error.strerror}"
+    problems = list(filter(None, world.gather(problem)))  # rank 0 holds the file open until all have mapped it
+    if handle >= 0:
         os.close(handle)
-        world.barrier()
-    finally:
-        if world.rank == 0:
-            path.unlink(missing_ok=True)
+    if problems or memory is None:
+        raise Unavailable(problems[0])
     return memory
+
+
+def _create(size: int) -> tuple[int, str]:
+    """(descriptor of a file without a name, what went wrong)."""
+    handle = -1
+    try:
+        handle = os.open(FOLDER, os.O_RDWR | os.O_TMPFILE, 0o600)
+        os.posix_fallocate(handle, 0, size)  # a full /dev/shm is known here, and is no SIGBUS in a step
+    except OSError as error:
+        return handle, f"{FOLDER} does not take {-(-size // 2**20)} MB: {error.strerror}"
+    return handle, ""
 
 
 def _pages(size: int) -> int:

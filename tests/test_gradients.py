@@ -1,6 +1,5 @@
 """However many ranks: the gradient of the global batch, and with bitwise the same bits."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,12 +123,6 @@ def test_the_exchange_says_what_it_is(tmp_path: Path) -> None:
     }
 
 
-def test_nothing_stays_in_shared_memory(tmp_path: Path) -> None:
-    before = set(os.listdir("/dev/shm"))
-    in_world(2, steps(tutorial), tmp_path)
-    assert {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("ranks-")} == set()
-
-
 def test_votes_reach_every_rank(tmp_path: Path) -> None:
     def work(world: World) -> list[bool]:
         chosen = config.Train(global_batch_size=BATCH)
@@ -156,11 +149,43 @@ def test_batch_norm_is_refused_in_bitwise() -> None:
         gradients.build(module, model.loss_function("bce"), config.Train(sync="bitwise"), World())
 
 
-def test_frozen_and_unused_parameters_in_bitwise(tmp_path: Path) -> None:
-    def part_frozen() -> nn.Module:
-        module = nn.Sequential(nn.Linear(784, 16), nn.Linear(16, 10))
-        module[0].requires_grad_(False)
-        return module
+class HalfUsed(nn.Module):
+    """A layer that nothing depends on, as after a careless edit."""
 
-    found, _, _ = in_world(2, steps(part_frozen, "train.sync=bitwise"), tmp_path).values[0]
-    assert found[0].numel() == 16 * 10 + 10
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.used, self.unused = nn.Linear(784, 10), nn.Linear(3, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.used(images)
+        return logits
+
+
+def part_frozen() -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(784, 16), nn.Linear(16, 10))
+    module[0].requires_grad_(False)
+    return module
+
+
+@pytest.mark.parametrize("settings", [("train.sync=ddp",), ("train.exchange=backend",), ("train.sync=bitwise",)])
+def test_frozen_parameters(settings: tuple[str, ...], tmp_path: Path) -> None:
+    with quiet_threads():
+        expected, _ = big_batch(part_frozen)
+    for found, _, _ in in_world(2, steps(part_frozen, *settings), tmp_path).values:
+        assert found[0].numel() == 16 * 10 + 10
+        for mine, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+
+
+def test_unused_parameters(tmp_path: Path) -> None:
+    def refused(world: World) -> str:
+        with pytest.raises(UserError) as found:
+            steps(HalfUsed)(world)
+        return str(found.value)
+
+    for found, _, _ in in_world(2, steps(HalfUsed, "train.sync=bitwise"), tmp_path).values:
+        assert found[0].abs().sum() > 0
+    said = "train.sync=ddp: the loss does not depend on parameters of the model (unused.weight, unused.bias); "
+    assert all(value.startswith(said) for value in in_world(2, refused, tmp_path).values)

@@ -1,19 +1,19 @@
 """Summing through memory: rounds, sizes, and peers that die or stop."""
 
-import os
-import signal
+import resource
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from src import config, distributed, model
+from src import config, model, shared_memory
 from src.config import UserError
 from src.distributed import World
 from src.gradients import build
-from src.shared_memory import CAPACITY, PeerLost, SharedMemory, objection
-from tests.ranks import fork, in_world
+from src.shared_memory import CAPACITY, SharedMemory, objection
+from tests.ranks import in_world
 
 
 @pytest.mark.parametrize("length", [1, 7850, CAPACITY // 4, CAPACITY // 4 + 1, CAPACITY])
@@ -42,49 +42,78 @@ def test_other_types_and_lengths_in_turn(tmp_path: Path) -> None:
     in_world(2, work, tmp_path)
 
 
-def end(world: World, how: signal.Signals | None) -> str:
-    """Sum for ever; rank 1 ends in the 20th round, rank 0 tells how long it took to notice, and what."""
-    memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 3)
-    mine = torch.zeros(10)
-    for turn in range(1000):
-        if world.rank == 1 and turn == 20 and how is not None:
-            os.kill(os.getpid(), how)
-            time.sleep(60)
-        began = time.monotonic()
+def test_a_rank_that_waits_burns_no_core(tmp_path: Path) -> None:
+    def work(world: World) -> float:
+        memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        mine = torch.zeros(10)
+        memory.sum([mine], [(0.0, 0.0)], mine)
+        began = time.process_time()
+        if world.rank == 1:
+            time.sleep(1)  # an evaluation, say
+        memory.sum([mine], [(0.0, 0.0)], mine)
+        return time.process_time() - began
+
+    assert max(in_world(2, work, tmp_path).values) < 0.5
+
+
+def test_the_file_has_no_name_from_the_start(tmp_path: Path) -> None:
+    """Whoever dies and when: there is nothing to leave behind."""
+
+    def work(world: World) -> list[str]:
+        opened: list[str] = []
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            if event == "open" and str(arguments[0]).startswith(str(shared_memory.FOLDER)):
+                opened.append(str(arguments[0]))
+
+        sys.addaudithook(hook)
+        SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        return opened
+
+    assert in_world(2, work, tmp_path).values == [["/dev/shm"], []]
+
+
+def shut(_: World) -> None:
+    """What a full /dev/shm is like: no file may grow beyond 1 MB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+
+def test_a_full_memory_is_said_and_gone_around(tmp_path: Path) -> None:
+    def work(world: World) -> list[str]:
+        shut(world)
+        ways = (config.Train(), config.Train(sync="bitwise"))
+        return [build(model.build(0), model.loss_function("bce"), way, world).name for way in ways]
+
+    said = "gloo (/dev/shm does not take {} MB: File too large)"
+    assert in_world(2, work, tmp_path).values == [["DDP, " + said.format(5), "bitwise, " + said.format(17)]] * 2
+
+
+def test_a_full_memory_is_an_error_where_memory_was_asked_for(tmp_path: Path) -> None:
+    def work(world: World) -> str:
+        shut(world)
         try:
-            memory.sum([mine], [(0.0, 0.0)], mine)
-        except PeerLost as error:
-            return f"{time.monotonic() - began:.1f} {error}"
-    return ""
+            build(model.build(0), model.loss_function("bce"), config.Train(exchange="shared_memory"), world)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    said = in_world(2, work, tmp_path).values
+    assert said[0] == said[1]
+    assert said[0].startswith("train.exchange=shared_memory: /dev/shm does not take 5 MB")
 
 
-def test_a_dead_peer_is_noticed_and_named(tmp_path: Path) -> None:
-    def work() -> str:
-        with distributed.join(config.Train(timeout_seconds=30)) as world:
-            said = end(world, signal.SIGKILL)
-            os.write(1, said.encode())
-            os._exit(0)
+def test_ranks_that_cannot_see_each_other(tmp_path: Path) -> None:
+    def work(world: World) -> str:
+        shared_memory._namespace = lambda: f"pid:[{world.rank}]"
+        return objection(world)
 
-    job = fork(2, work, tmp_path)
-    seconds, _, message = job.output.partition(" ")
-    assert float(seconds) < 1.5, job.output
-    assert message.startswith("rank 1 (pid ")
-    assert message.endswith(" died")
+    assert in_world(2, work, tmp_path).values == ["the ranks are in different containers"] * 2
 
 
-def test_a_stopped_peer_is_named(tmp_path: Path) -> None:
-    def work() -> str:
-        with distributed.join(config.Train(timeout_seconds=30)) as world:
-            pids = world.gather(os.getpid())
-            said = end(world, signal.SIGSTOP)
-            os.kill(pids[1], signal.SIGKILL)
-            os.write(1, said.encode())
-            os._exit(0)
-
-    job = fork(2, work, tmp_path)
-    assert "waiting for rank 1: pid " in job.output
-    assert "rank 1 did not come within 3 s: pid " in job.output
-    assert job.output.endswith("is stopped")
+def test_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert objection(World()) == ""
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert objection(World()) == "the processor is aarch64, not x86-64 under Linux"
 
 
 def test_why_not(tmp_path: Path) -> None:
