@@ -141,7 +141,7 @@ def _provide(settings: config.Data, raw: Path, say: Callable[[str], None]) -> No
 
         source = getattr(datasets, FOLDERS[settings.name])
         mirrors = settings.mirrors + list(source.mirrors)
-        files.fetch(raw, source.resources, mirrors, say)
+        files.fetch(raw, source.resources, mirrors, lambda text: say(config.without_secrets(text)))
 
 
 def _how_to(settings: config.Data, raw: Path, error: files.Unreachable) -> str:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
-from src.config import UserError
+from src.config import UserError, without_secrets
 
 STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
 SPEAK_SECONDS = 2.0  # between two words about a download
@@ -67,7 +67,7 @@ def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], say: Say
                 say(answers[-1])
     finally:
         temporary.unlink(missing_ok=True)
-    raise Unreachable("; ".join(dict.fromkeys(answers[1:])) or "no mirror is named")
+    raise Unreachable(without_secrets("; ".join(dict.fromkeys(answers[1:]))) or "no mirror is named")
 
 
 def _copy(source: str, name: str, to: Path, say: Say) -> str:

@@ -91,7 +91,7 @@ class Run:
     def _take(self, facts: dict[str, Any]) -> None:
         self.provenance = facts
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = _hold(self.path)
+        self._lock = hold(self.path)
         if self._settings.checkpoint.resume == "never":
             self._set_aside()
         self._refuse_contradiction()
@@ -114,7 +114,7 @@ class Run:
         self._warn(f"checkpoint.resume=never: the earlier run is now {aside}")
         self.path.mkdir()
         os.close(self._lock or 0)
-        self._lock = _hold(self.path)
+        self._lock = hold(self.path)
 
     def _refuse_contradiction(self) -> None:
         file = self.path / "config.yaml"
@@ -214,7 +214,7 @@ def _write_over(file: Path, text: str) -> None:
         stream.truncate()
 
 
-def _hold(path: Path) -> int:
+def hold(path: Path) -> int:
     """Lock the directory for as long as this process lives; raise UserError naming who holds it."""
     handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     deadline = time.monotonic() + LOCK_SECONDS

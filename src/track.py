@@ -6,31 +6,42 @@ All of it, as one run under the run's one id, whatever was sent before: it can b
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from src import config, data, trained
-from src.config import JobFailed, UserError
+from src import account, config, data, trained
+from src.config import Config, JobFailed, UserError
 from src.console import one_line_errors
 from src.distributed import World
 from src.evaluate import evaluate
-from src.run import read_status
+from src.run import hold, read_status
 from src.tracking import pictures
-from src.wandb_copy import Copy, has_key
+from src.wandb_copy import Copy
 
 
 def push(path: Path) -> str:
     """Send one run; returns what to tell. Raises UserError for what is no run, JobFailed where W&B fails."""
     if not (path / "config.yaml").exists():
         raise UserError(f"{path}: is no run (it has no config.yaml)")
-    if not has_key():
+    if not account.has_key():
         raise UserError("no W&B key is set up: run `wandb login`, or set WANDB_API_KEY")
     settings = config.load(path / "config.yaml")
-    track = dataclasses.replace(settings.track, wandb="online")
+    try:
+        lock = hold(path)  # while a job trains here, or another push sends, lines would arrive twice
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}), and W&B needs to: push a copy of it") from None
+    try:
+        return _send(path, settings)
+    finally:
+        os.close(lock)
+
+
+def _send(path: Path, settings: Config) -> str:
     provenance = json.loads((path / "provenance.json").read_text())
-    trouble: list[str] = []
-    copy = Copy(path, track, config.as_dict(settings) | {"provenance": provenance}, trouble.append)
+    track = dataclasses.replace(settings.track, wandb="online")
+    copy = Copy(path, track, config.as_dict(settings) | {"provenance": provenance}, print)
     copy.only_online = True
     copy.end(read_status(path), _pictures(path))
     copy.run()

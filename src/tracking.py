@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from src import config, gallery, wandb_copy
+from src import account, config, gallery, wandb_copy
 from src.config import Config
 from src.console import Console
 from src.data import Split
@@ -29,7 +29,7 @@ class Tracker:
         self._first, self._run, self._settings, self._console = world.rank == 0, run, settings, console
         self._lines = Lines(run.path / "metrics.jsonl", console.warn) if self._first else None
         self._copy: Copy | None = None
-        self._mode = wandb_copy.mode(settings.track)
+        self._mode = account.mode(settings.track)
 
     @property
     def name(self) -> str:

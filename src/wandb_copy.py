@@ -6,19 +6,15 @@ lost or doubled: each line has a number (`record`), and W&B is asked for the las
 """
 
 import json
-import netrc
 import os
-import re
-import secrets
 import subprocess
 import sys
 import threading
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from src import lines
+from src import account, lines
 from src.config import Track
 
 LOOK_SECONDS = 2.0  # between looks at the record
@@ -32,31 +28,6 @@ Pictures = Callable[[Any], dict[str, Any]]
 
 class CopyFailed(RuntimeError):
     """W&B took no copy; the record is whole without it."""
-
-
-def mode(settings: Track) -> str:
-    """online, offline or disabled. `auto` asks WANDB_MODE, then whether a key is set up."""
-    if settings.wandb != "auto":
-        return settings.wandb
-    wanted = os.environ.get("WANDB_MODE", "")
-    if wanted in ("online", "offline", "disabled", "dryrun"):
-        return {"dryrun": "offline"}.get(wanted, wanted)
-    return "online" if has_key() else "offline"
-
-
-def has_key() -> bool:
-    """Whether W&B would find a key without asking: WANDB_API_KEY, or the host's entry in the netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urllib.parse.urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    named = os.environ.get("NETRC")
-    for file in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
-        try:
-            if netrc.netrc(str(file)).authenticators(host):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
 
 
 def number(line: dict[str, Any]) -> int:
@@ -73,17 +44,6 @@ def as_metrics(line: dict[str, Any]) -> dict[str, Any]:
     return shared | {plain.get(name, f"{kind}/{name}"): value for name, value in own.items() if name != "step"}
 
 
-def run_id(path: Path) -> str:
-    """The run's one id at W&B, made and stored before W&B starts; a sweep's agent decides it by WANDB_RUN_ID."""
-    file = path / "wandb" / "id"
-    file.parent.mkdir(exist_ok=True)
-    stored = file.read_text().strip() if file.exists() else ""
-    wanted = os.environ.get("WANDB_RUN_ID") or stored or secrets.token_hex(4)
-    if wanted != stored:
-        file.write_text(wanted + "\n")
-    return wanted
-
-
 class Copy(threading.Thread):
     """Sends the record at `path` as it grows. Whatever goes wrong is one warning, and never an exception."""
 
@@ -95,6 +55,7 @@ class Copy(threading.Thread):
         self._pictures: Pictures | None = None
         self._exit_code = 0
         self._sent, self._read = -1, 0
+        self._too_late = False
         self.only_online = False
         self.failed, self.url, self.news = "", "", 0
 
@@ -104,15 +65,15 @@ class Copy(threading.Thread):
             self.send()
         except BaseException as error:
             self._opened.set()
-            self.failed = _one_line(error)
-            if self.only_online:
+            self.failed = account.one_line(error)
+            if self.only_online or self._too_late:
                 return
             self._warn(f"W&B: {self.failed}; training goes on, {push_hint(self._path)}")
 
     def begin(self) -> None:
         """Start the thread; returns when W&B has started, or after START_SECONDS."""
         self.start()
-        self._opened.wait(START_SECONDS)
+        self._opened.wait(min(START_SECONDS, self._settings.timeout_seconds))
 
     def send(self) -> None:
         """Send until told to finish. Raises whatever W&B raises."""
@@ -135,6 +96,7 @@ class Copy(threading.Thread):
         """Wait for the copy, but not longer than track.timeout_seconds."""
         self.join(self._settings.timeout_seconds)
         if self.is_alive():
+            self._too_late = True
             limit = f"track.timeout_seconds={self._settings.timeout_seconds:g}"
             self._warn(f"W&B: not done within {limit}; {push_hint(self._path)}")
 
@@ -145,15 +107,17 @@ class Copy(threading.Thread):
             raise CopyFailed("the package wandb is not installed (pip install wandb)") from None
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it looks for a host even offline
         os.environ.setdefault("WANDB_SILENT", "true")  # the settings below come too late for its login
-        if self.only_online or mode(self._settings) == "online":
+        if self.only_online or account.mode(self._settings) == "online":
             try:
+                if not account.has_key():  # else W&B would ask for one, on a terminal
+                    raise CopyFailed("no key is set up (`wandb login`, or WANDB_API_KEY)")
                 run = self._init(wandb, "online")
                 self._sent, self.url = int(run.summary.get("record", -1)), str(run.url)
                 return run
             except Exception as error:
                 if self.only_online:
                     raise
-                self._warn(f"W&B: {_one_line(error)}; tracking offline, {push_hint(self._path)}")
+                self._warn(f"W&B: {account.one_line(error)}; tracking offline, {push_hint(self._path)}")
                 wandb.teardown()
         self._sent = _last_offline(self._path / "wandb")
         return self._init(wandb, "offline")
@@ -161,7 +125,7 @@ class Copy(threading.Thread):
     def _init(self, wandb: Any, way: str) -> Any:
         run = wandb.init(
             mode=way,
-            id=run_id(self._path),
+            id=account.run_id(self._path),
             resume="allow",
             dir=str(self._path),
             name=None if os.environ.get("WANDB_NAME") else self._path.name,
@@ -179,7 +143,7 @@ class Copy(threading.Thread):
                 finish_timeout_raises=True,
                 x_transaction_log_flush_interval=1,
             ),
-            **where(self._settings),
+            **account.where(self._settings),
         )
         run.define_metric("global_step", hidden=True)
         run.define_metric("record", hidden=True)
@@ -195,33 +159,22 @@ class Copy(threading.Thread):
                 self.news += 1
 
     def _conclude(self, run: Any) -> None:
-        """The summary; for a finished run once its pictures and files."""
+        """The summary; for a finished run its files, and once its pictures."""
         run.summary.update(self._summary)
         if self._summary.get("state") != "finished":
             return
         import wandb  # noqa: TID251
 
-        last = {"kind": "final", "step": self._summary["step"]}
-        if number(last) <= self._sent:
-            return
-        pictures = self._pictures(wandb) if self._pictures else {}
-        run.log({"record": number(last), "global_step": last["step"], **pictures})
+        # Each time, also where the last line is there already: W&B knows a file's content and takes it once.
         for kind, file in (("model", "checkpoints/best.pt"), ("report", "report.html")):
             if (self._path / file).exists():
-                artifact = wandb.Artifact(f"{run_id(self._path)}-{kind}", type=kind, metadata=self._summary)
+                artifact = wandb.Artifact(f"{account.run_id(self._path)}-{kind}", type=kind, metadata=self._summary)
                 artifact.add_file(str(self._path / file))
                 run.log_artifact(artifact, aliases=["latest", "best"] if kind == "model" else ["latest"])
-
-
-def where(settings: Track) -> dict[str, Any]:
-    """Project, entity and so on; where a setting has its default, W&B's environment variable wins."""
-    default, given = Track(), {}
-    for name in ("project", "entity", "group", "tags", "notes"):
-        value = getattr(settings, name)
-        variable = {"group": "WANDB_RUN_GROUP"}.get(name, f"WANDB_{name.upper()}")
-        if value and not (value == getattr(default, name) and os.environ.get(variable)):
-            given[name] = value
-    return given
+        last = {"kind": "final", "step": self._summary["step"]}
+        if number(last) > self._sent:
+            pictures = self._pictures(wandb) if self._pictures else {}
+            run.log({"record": number(last), "global_step": last["step"], **pictures})
 
 
 def push_hint(path: Path) -> str:
@@ -240,11 +193,3 @@ def _last_offline(folder: Path) -> int:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return last
-
-
-def _one_line(error: BaseException) -> str:
-    """The gist of an error, without a key that it might quote."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    key = os.environ.get("WANDB_API_KEY", "")
-    text = text.replace(key, "***") if len(key) > 7 else text
-    return re.sub(r"://[^/@\s]+@", "://***@", text)[:200]

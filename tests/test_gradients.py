@@ -84,8 +84,9 @@ def test_ranks_find_the_big_batch_gradient(settings: tuple[str, ...], world_size
 @pytest.mark.parametrize("settings", [("train.exchange=auto",), ("train.exchange=backend",), ("train.sync=bitwise",)])
 def test_a_model_larger_than_the_slots(settings: tuple[str, ...], tmp_path: Path) -> None:
     with quiet_threads():
-        expected, _ = big_batch(wide)
-    for found, _, _ in in_world(2, steps(wide, *settings), tmp_path).values:
+        expected, losses = big_batch(wide)
+    for found, seen, _ in in_world(2, steps(wide, *settings), tmp_path).values:
+        assert seen == pytest.approx(losses, rel=1e-5)
         for mine, theirs in zip(found, expected, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
 
@@ -136,6 +137,14 @@ def test_votes_reach_every_rank(tmp_path: Path) -> None:
         return [gradients.agreed(total, step) for step, total in enumerate(totals)]
 
     assert in_world(3, work, tmp_path).values == [[False, True, False]] * 3
+
+
+def test_votes_that_are_tensors_are_asked_for_now_and_then() -> None:
+    """On a GPU, asking costs a wait for it."""
+    wanted = gradients.Total(torch.tensor(0.0), torch.tensor(2.0))
+    steps = [step for step in range(1, 40) if gradients.agreed(wanted, step)]
+    assert steps == [gradients.GPU_LOOK_STEPS, 2 * gradients.GPU_LOOK_STEPS]
+    assert not gradients.agreed(gradients.Total(torch.tensor(0.0), torch.tensor(0.0)), gradients.GPU_LOOK_STEPS)
 
 
 def test_more_ranks_than_shards_are_refused() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from src import config
-from src.gradients import Total
+from src.gradients import GPU_LOOK_STEPS, Total
 from src.optimizer import NonFinite, Optimizer, PlainSGD
 
 
@@ -65,3 +65,20 @@ def test_a_loss_that_is_not_finite_moves_nothing(loss: float) -> None:
     with pytest.raises(NonFinite, match=r"step 8 with learning rate 0\.25"):
         made("lr=0.25", module=module).step(7, Total(loss, 0.0))
     assert torch.equal(module.weight, before)
+
+
+def test_a_bad_loss_that_nobody_waited_for_moves_nothing_and_is_heard_of_later() -> None:
+    """What happens on a GPU, where asking costs a wait: the loss stays a tensor."""
+    module = nn.Linear(3, 2)
+    optimizer = made("momentum=0.9", module=module)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = module.weight.detach().clone()
+    optimizer.step(0, Total(torch.tensor(1.0), torch.tensor(0.0)))
+    moved = module.weight.detach().clone()
+    assert not torch.equal(moved, before)
+    for step in range(1, GPU_LOOK_STEPS):
+        optimizer.step(step, Total(torch.tensor(math.nan if step == 1 else 1.0), torch.tensor(0.0)))
+    assert torch.equal(module.weight, moved)
+    with pytest.raises(NonFinite, match=r"the weights before it are safe"):
+        optimizer.step(GPU_LOOK_STEPS, Total(torch.tensor(1.0), torch.tensor(0.0)))

@@ -3,8 +3,10 @@
 import json
 import re
 import resource
+import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,25 @@ import torch
 from src import checkpoint, lines, train
 from tests.ranks import ROOT, Job, fork, good_job, run_job, torchrun
 
-# SHA-256 of the weights of the default recipe in bitwise mode (8 shards), after so many epochs. They hold for
-# x86-64 with AVX-512 and torch 2.15; elsewhere the test compares world sizes only.
-PINNED_FOR = ("2.15", "AVX512")
+# SHA-256 of the weights of the default recipe in bitwise mode (8 shards), after so many epochs, by the processor's
+# maker (the matrix library takes other paths for each), its vector instructions, and torch's version. Elsewhere the
+# test compares world sizes only, and says so.
 PINNED = {
-    1: "37eff1895527b9b53e377d169bceef8eb4bf252f8e00c937e295773c01b63ce0",
-    10: "ec7f8758b55c709e2fcd302486add056dbae02a2c98c3dd24456dcc262dde0fc",
+    ("GenuineIntel", "AVX512", "2.15"): {
+        1: "37eff1895527b9b53e377d169bceef8eb4bf252f8e00c937e295773c01b63ce0",
+        10: "ec7f8758b55c709e2fcd302486add056dbae02a2c98c3dd24456dcc262dde0fc",
+    },
+    ("AuthenticAMD", "AVX2", "2.15"): {
+        1: "890415906f75b34fcef66eed4f9c77996fd385dcaa95a252eab0a46b1d4c2140",
+        10: "25be73c5a755ff1805bd252a909f7de5576e1b92ebfff1d4c0ef70d02ef468b9",
+    },
 }
+
+
+def conditions() -> tuple[str, str, str]:
+    found = re.search(r"^vendor_id\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    release = ".".join(torch.__version__.split(".")[:2])
+    return found[1] if found else "?", torch.backends.cpu.get_cpu_capability(), release
 
 
 def status(job: Job) -> dict[str, object]:
@@ -68,33 +82,38 @@ def test_the_best_recipe(mnist: str, tmp_path: Path) -> None:
 
 def test_one_hash(mnist: str, tmp_path: Path) -> None:
     bitwise = (f"data.root={mnist}", "train.sync=bitwise")
-    jobs = [
-        good_job(ranks, tmp_path, *bitwise, "train.epochs=1", f"run.name={ranks}") for ranks in (1, 2, 3, 4, 5, 6, 7, 8)
-    ]
+    jobs = [good_job(ranks, tmp_path, *bitwise, "train.epochs=1", f"run.name={ranks}") for ranks in (1, 2, 3, 8)]
     assert len({str(status(job)["weights_sha256"]) for job in jobs}) == 1
     assert all(curve(job) == curve(jobs[0]) for job in jobs)
     longer = good_job(2, tmp_path, *bitwise, "run.name=2", "train.epochs=10")
-    if torch.__version__.startswith(PINNED_FOR[0]) and torch.backends.cpu.get_cpu_capability() == PINNED_FOR[1]:
-        assert {epochs: status(job)["weights_sha256"] for epochs, job in ((1, jobs[0]), (10, longer))} == PINNED
+    found = {epochs: status(job)["weights_sha256"] for epochs, job in ((1, jobs[0]), (10, longer))}
+    if pinned := PINNED.get(conditions()):
+        assert found == pinned
+    else:
+        warnings.warn(f"no hash is pinned for {conditions()}: compared world sizes only; found {found}", stacklevel=1)
 
 
-@pytest.mark.parametrize("exchange", ["auto", "backend"])
-def test_one_hash_with_momentum_schedule_and_a_short_batch(exchange: str, small: str, tmp_path: Path) -> None:
-    settings = (
-        "data.name=idx",
-        f"data.root={small}",
-        "train.sync=bitwise",
-        "train.epochs=3",
-        "train.global_batch_size=50",
-        "optim.momentum=0.9",
-        "optim.schedule=cosine",
-        "optim.warmup_steps=7",
-        "optim.weight_decay=0.01",
-        "train.loss=cross_entropy",
-        f"train.exchange={exchange}",
-    )
-    hashes = [status(good_job(n, tmp_path, *settings, f"run.name={n}"))["weights_sha256"] for n in (1, 3, 8)]
-    assert len(set(hashes)) == 1
+HARD = (
+    *("train.sync=bitwise", "train.epochs=2", "train.global_batch_size=50", "log.every=4", "checkpoint.every_steps=5"),
+    *("optim.momentum=0.9", "optim.schedule=cosine", "optim.warmup_steps=7", "optim.weight_decay=0.01"),
+    "train.loss=cross_entropy",
+)
+
+
+def test_one_hash_and_one_record_whatever_happens(small: str, tmp_path: Path) -> None:
+    """A short last batch, momentum and a schedule, on 1 to 8 ranks, through memory and gloo, and killed twice."""
+    settings = ("data.name=idx", f"data.root={small}", *HARD)
+    alone = good_job(1, tmp_path, *settings, "run.name=1")
+    jobs = [good_job(n, tmp_path, *settings, f"run.name={n}") for n in range(2, 9)]
+    jobs += [good_job(n, tmp_path, *settings, "train.exchange=backend", f"run.name=gloo-{n}") for n in (2, 5)]
+    for ranks, fault in ((4, "renamed@3"), (2, "writing@2")):
+        killed = run_job(ranks, tmp_path, *settings, "run.name=killed", fault=fault)
+        assert -signal.SIGKILL in killed.codes, killed.output
+    jobs.append(good_job(7, tmp_path, *settings, "run.name=killed"))
+    assert "(resumed at step 20, 2 ranks before)" in jobs[-1].output
+    for job in jobs:
+        assert status(job)["weights_sha256"] == status(alone)["weights_sha256"]
+        assert curve(job) == curve(alone)
 
 
 def test_adamw_resumes_to_the_same_bits(small: str, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
         subprocess.run(command, env=os.environ | server.environment)
         server.runs["id"].history
 
-It can misbehave: `server.mood` is "well", "error" (500 to all), "hang" (no answer), "reject" (401).
+It can misbehave: `server.mood` is "well", "error" (500 to all), "hang" (no answer), "reject" (401), "leave" (well
+until the run's end, when the first artifact comes, then an error to all), "gone" (every connection is cut).
 """
 
 import contextlib
@@ -42,7 +43,9 @@ class TrackedRun:
 
     name: str = ""
     project: str = ""
+    entity: str = ""
     group: str = ""
+    notes: str = ""
     tags: list[str] = field(default_factory=list)
     raw_config: dict[str, Any] = field(default_factory=dict)
     streams: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -54,6 +57,13 @@ class TrackedRun:
     @property
     def config(self) -> dict[str, Any]:
         return {name: entry["value"] for name, entry in self.raw_config.items() if name != "_wandb"}
+
+    @property
+    def axis(self) -> str:
+        """The metric over which all others are drawn: what `define_metric("*", step_metric=...)` said."""
+        metrics = self.raw_config["_wandb"]["value"]["m"]  # 1 = name, 2 = pattern, 5 = place of its axis, from 1
+        (everything,) = (metric for metric in metrics if metric.get("2") == "*")
+        return str(metrics[everything["5"] - 1]["1"])
 
     def lines(self, stream: str) -> list[Any]:
         return [json.loads(line) for _, line in sorted(self.streams.get(stream, {}).items())]
@@ -98,6 +108,8 @@ class WandbServer:
     def answer(self, path: str, body: bytes) -> tuple[int, Answer]:
         """The reply to a request: its status and its JSON."""
         self.requests += 1
+        if self.mood == "leave" and b"mutation CreateArtifact" in body:
+            self.mood = "error"
         if self.mood == "hang":
             time.sleep(HANG_SECONDS)
         if self.mood in ("error", "hang", "reject"):
@@ -168,6 +180,7 @@ class WandbServer:
         run = self.runs.setdefault(name, TrackedRun())
         run.project, run.name = told.get("project") or run.project, told.get("displayName") or run.name
         run.group, run.tags = told.get("groupName") or run.group, told.get("tags") or run.tags
+        run.entity, run.notes = told.get("entity") or run.entity, told.get("notes") or run.notes
         if told.get("config"):
             run.raw_config = json.loads(told["config"])
         bucket = {"id": name, "name": name, "displayName": run.name, "config": json.dumps(run.raw_config)}
@@ -261,7 +274,8 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
 
         def handle(self) -> None:
             with contextlib.suppress(ConnectionError):  # a client that was killed
-                super().handle()
+                if server.mood != "gone":
+                    super().handle()
 
         def _body(self) -> bytes:
             if "chunked" not in self.headers.get("Transfer-Encoding", ""):
@@ -274,6 +288,8 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             return b"".join(parts)
 
         def _reply(self) -> None:
+            if server.mood == "gone":
+                raise ConnectionAbortedError
             body = self._body()
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
@@ -285,6 +301,6 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PUT = _reply
+        do_GET = do_POST = do_PUT = do_CONNECT = _reply
 
     return Handler

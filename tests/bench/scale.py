@@ -1,9 +1,10 @@
-"""`make scale`: 1, 2, 4 and 8 ranks, plain and bitwise: speed, share of time waiting, one hash."""
+"""`make scale`: 1, 2, 4 and 8 ranks, plain and bitwise: speed, share of time waiting, one hash; and wider models."""
 
 import argparse
 import statistics
 from typing import Any
 
+from tests.bench import wider
 from tests.bench.compare import Entry, job, take_turn
 from tests.bench.page import conditions, table, write
 
@@ -25,7 +26,8 @@ def main() -> None:
     head = ["sync", "ranks", "samples/s", "time waiting", "correct", "SHA-256 of the weights"]
     text = conditions(f"1 epoch, medians of {chosen.rounds} turns") + table(head, rows)
     hashes = {str(facts[number][0]["weights_sha256"]) for number in range(len(RANKS), 2 * len(RANKS))}
-    write("scale", text + f"\nBitwise: {len(hashes)} hash on {', '.join(map(str, RANKS))} ranks.\n")
+    write("scale", text + f"\nBitwise: {len(hashes)} hash(es) on {', '.join(map(str, RANKS))} ranks.\n")
+    wider.measure(chosen.root, chosen.rounds)
 
 
 def row(entry: Entry, found: list[dict[str, Any]]) -> list[str]:

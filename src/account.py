@@ -1,0 +1,89 @@
+"""As whom and where a run is tracked: what the settings, W&B's environment and W&B's own files say of it.
+
+Nothing here imports wandb or asks a server.
+"""
+
+import configparser
+import netrc
+import os
+import secrets
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from src.config import Track, without_secrets
+
+MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+SHOWN = 200  # characters of a foreign error
+
+
+def mode(settings: Track) -> str:
+    """online, offline or disabled. `auto` asks WANDB_MODE (or `wandb offline`), then whether a key is set up."""
+    if settings.wandb != "auto":
+        return settings.wandb
+    return MODES.get(_said("mode"), "online" if has_key() else "offline")
+
+
+def has_key() -> bool:
+    """Whether W&B would find credentials without asking anybody."""
+    return bool(os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _key())
+
+
+def where(settings: Track) -> dict[str, Any]:
+    """Project, entity and so on; where a setting has its default, W&B's environment variable wins."""
+    default, given = Track(), {}
+    for name in ("project", "entity", "group", "tags", "notes"):
+        value = getattr(settings, name)
+        variable = {"group": "WANDB_RUN_GROUP"}.get(name, f"WANDB_{name.upper()}")
+        if value and not (value == getattr(default, name) and os.environ.get(variable)):
+            given[name] = value
+    return given
+
+
+def run_id(path: Path) -> str:
+    """The run's one id at W&B, made and stored before W&B starts; a sweep's agent decides it by WANDB_RUN_ID."""
+    file = path / "wandb" / "id"
+    file.parent.mkdir(exist_ok=True)
+    stored = file.read_text().strip() if file.exists() else ""
+    wanted = os.environ.get("WANDB_RUN_ID") or stored or secrets.token_hex(4)
+    if wanted != stored:
+        file.write_text(wanted + "\n")
+    return wanted
+
+
+def one_line(error: BaseException) -> str:
+    """The gist of an error, without a key or a password that it might quote."""
+    text = without_secrets(" ".join(str(error).split()) or type(error).__name__)
+    key = _key()
+    return (text.replace(key, "***") if len(key) > 7 else text)[:SHOWN]
+
+
+def _key() -> str:
+    """The key: from WANDB_API_KEY, W&B's settings, or the host's entry in the netrc file; '' if there is none."""
+    if found := _said("api_key"):
+        return found
+    host = urllib.parse.urlparse(_said("base_url") or "https://api.wandb.ai").hostname or ""
+    named = os.environ.get("NETRC")
+    for file in [Path(named).expanduser()] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+        try:
+            if entry := netrc.netrc(str(file)).authenticators(host):
+                return entry[2] or ""
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return ""
+
+
+def _said(name: str) -> str:
+    """W&B's environment variable, or else what `wandb offline` and `wandb login` left in its settings files."""
+    if value := os.environ.get(f"WANDB_{name.upper()}"):
+        return value
+    folders = (os.environ.get("WANDB_DIR", ".") + "/wandb", os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb"))
+    for folder in folders:
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read(Path(folder).expanduser() / "settings")
+        except (configparser.Error, UnicodeDecodeError):
+            continue
+        if value := parser.get("default", name, fallback=""):
+            return value
+    return ""
