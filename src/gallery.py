@@ -28,6 +28,22 @@ def templates(module: nn.Module) -> Tensor:
     return weights[0].detach().cpu().float().view(-1, *model.SHAPE)
 
 
+@torch.no_grad()
+def linear(module: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """(weight (CLASSES, PIXELS), bias (CLASSES,)) where the module is just that, float32; None for any other.
+
+    It is tried on noise: a norm or an activation beside the one matrix would make it another function.
+    """
+    if not len(templates(module)):
+        return None
+    weight = templates(module).view(model.CLASSES, model.PIXELS)
+    biases = [parameter for parameter in module.parameters() if parameter.shape == (model.CLASSES,)]
+    bias = biases[0].detach().cpu().float() if biases else torch.zeros(model.CLASSES)
+    noise = torch.rand(8, model.PIXELS, generator=torch.Generator().manual_seed(0))
+    found = module(noise.to(next(module.parameters()).device)).cpu().float()
+    return (weight, bias) if torch.allclose(found, noise @ weight.T + bias, atol=1e-4, rtol=1e-4) else None
+
+
 def grey(pictures: Tensor) -> Tensor:
     """Any float pictures (n, height, width) as uint8, one scale for all: 128 is 0."""
     largest = pictures.abs().max().clamp(min=1e-12)

@@ -18,6 +18,7 @@ SIDE, BOX = 28, 20
 LARGEST = 40_000_000  # pixels
 WORKING = 400  # pixels of the longer side that the preparation looks at
 EDGE = 0.15  # ink below this share of the darkest is not a part of the digit's box
+TIE = 1e-6  # halves round up, in whatever order the sum before them was made: torch's and the page's differ
 EVEN = 0.06  # a border that varies less is drawn, not photographed
 
 
@@ -74,7 +75,7 @@ def centred(ink: Tensor) -> Tensor:
 
 def _place(centre: float, length: int) -> int:
     """Where a side must start so that its centre of mass is at pixel 14, MNIST's middle, and all of it inside."""
-    return min(max(math.floor(SIDE / 2 - centre + 0.5), 0), SIDE - length)
+    return min(max(math.floor(SIDE / 2 - centre + 0.5 + TIE), 0), SIDE - length)
 
 
 def _shares(source: int, target: int) -> Tensor:
@@ -99,7 +100,7 @@ def _without_shading(ink: Tensor) -> Tensor:
 
 
 def _bytes(ink: Tensor) -> Tensor:
-    return (ink * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8)
+    return (ink * 255 + 0.5 + TIE).floor().clamp(0, 255).to(torch.uint8)
 
 
 def _grey(name: str, data: bytes) -> Tensor:

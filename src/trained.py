@@ -22,12 +22,15 @@ class Trained:
     status: dict[str, Any]
 
 
-def load(path: Path, overrides: list[str] | None = None) -> Trained:
-    """Read a run: its best checkpoint, or its newest one. Raises UserError for what is no run or has none."""
+def load(path: Path, overrides: list[str] | None = None, best: bool = True) -> Trained:
+    """Read a run: its best checkpoint where it has one and `best`, else its newest one.
+
+    Raises UserError for what is no run or has none.
+    """
     if not (path / "config.yaml").is_file():
         raise UserError(f"{path}: is no run (no config.yaml there); name a folder such as runs/mnist-1c995512")
     settings = config.parse([f"config={path / 'config.yaml'}", *(overrides or [])])
-    file, content = _newest(path)
+    file, content = _read(path, best)
     module = model.build(settings.train.seed)
     try:
         module.load_state_dict(content["model"])
@@ -37,9 +40,10 @@ def load(path: Path, overrides: list[str] | None = None) -> Trained:
     return Trained(path, settings, module, file, read_status(path))
 
 
-def _newest(path: Path) -> tuple[Path, dict[str, Any]]:
+def _read(path: Path, best: bool) -> tuple[Path, dict[str, Any]]:
     folder, problem = path / "checkpoints", "no checkpoint there"
-    for file in [folder / checkpoint.BEST, *sorted(folder.glob("step-*.pt"), reverse=True)]:
+    newest_first = sorted(folder.glob("step-*.pt"), reverse=True)
+    for file in [folder / checkpoint.BEST, *newest_first] if best else newest_first:
         if file.exists():
             try:
                 return file, checkpoint.read(file)
