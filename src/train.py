@@ -210,9 +210,22 @@ def conclude(job: Job) -> None:
     facts |= {"waiting_seconds": round(job.gradients.waited, 3)}
     job.run.event("finish", step=progress.step, weights_sha256=facts["weights_sha256"])
     job.run.status("finished", epoch=progress.epoch, step=progress.step, **facts)
+    write_report(job)
     job.tracker.finish(job.training.module, job.dataset.test, metrics)
     job.console.stop()
     job.console.summary(str(job.run.path), progress, metrics, rate)
+
+
+def write_report(job: Job) -> None:
+    """The run on one page, report.html. Whatever goes wrong with it is said, and costs the run nothing."""
+    try:
+        from src import report  # only here: the start does not wait for it
+
+        step, module = job.training.progress.step, job.training.module
+        report.at_the_end(job.run.path, job.settings, module, job.dataset.test, step)
+    except Exception as error:
+        path = job.run.path
+        job.console.warn(f"{path}/report.html: not written ({error}); `python -m src.report {path}` writes it")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,178 @@
+"use strict";
+// What all of the page uses, and its text: headline, what differs, life, settings, provenance.
+
+const PAGE = JSON.parse(document.getElementById("facts").textContent);
+const RUN = PAGE.runs.length === 1 ? PAGE.runs[0] : null;
+const NOUN = PAGE.runs.every((run) => ["mnist", "digits", "kmnist"].includes(run.data.name)) ? "digit" : "class";
+
+const byId = (id) => document.getElementById(id);
+const content = (id) => document.querySelector(`#${id} .content`);
+
+// An element with attributes and children; text is never read as HTML.
+function make(tag, attributes = {}, ...children) {
+  const svg = ["svg", "g", "line", "path", "circle", "text", "title", "rect"].includes(tag);
+  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function missing(id, why) {
+  content(id).replaceChildren(make("p", { class: "missing" }, why));
+}
+
+const whole = (value) => Number(value).toLocaleString("en", { maximumFractionDigits: 0 });
+const percent = (share, digits = 2) => `${(100 * share).toFixed(digits)} %`;
+const moment = (time) => String(time || "").slice(0, 19).replace("T", " ");
+
+function short(value) {
+  if (value === null || value === undefined) return "";
+  const size = Math.abs(value);
+  if (size >= 1000) return whole(value);
+  return size && size < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+}
+
+function duration(seconds) {
+  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60), Math.round(seconds % 60)];
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min ${rest} s` : `${rest} s`;
+}
+
+const ranks = (run) => (run.worlds.length ? run.worlds.join(" \u2192 ") : "?");
+const outcome = (run) => (run.result ? `${run.result.correct}/${run.result.count}` : "");
+
+function state(run) {
+  if (run.state === "preempted") return `stopped${run.reason ? ` (${run.reason})` : ""}`;
+  if (run.state === "running") return `running at ${moment(run.seen)}`;
+  return run.reason ? `${run.state}: ${run.reason}` : run.state;
+}
+
+function warn() {
+  const embedded = PAGE.runs.filter((run) => run.data.name === "digits");
+  if (!embedded.length) return;
+  const who = RUN ? "this run" : embedded.map((run) => run.name).join(", ");
+  const asked = embedded.find((run) => run.data.note);
+  byId("warning").textContent = `Not MNIST: ${who} trained on the embedded digits, which this job renders itself.`;
+  if (asked) byId("warning").append(make("small", {}, `They were not asked for: ${asked.data.note}.`));
+  byId("warning").hidden = false;
+}
+
+function headline(run) {
+  const box = make("div", { class: "headline" });
+  byId("headline").append(box);
+  if (!run.result) {
+    box.append(make("p", { class: "percent" }, "Not evaluated yet", make("small", {}, "the test set is counted after each epoch")));
+    return;
+  }
+  const { correct, count, accuracy, loss, epoch } = run.result;
+  const said = make("small", {}, `of the ${run.data.name} test set after epoch ${epoch} of ${run.epochs}, loss ${loss === null ? "not finite" : loss.toFixed(4)}`);
+  if (run.best.correct > correct) said.append(`; best ${run.best.correct} after epoch ${run.best.epoch}`);
+  box.append(
+    make("p", { class: "result" }, String(correct), make("span", { class: "of" }, `/${count}`)),
+    make("p", { class: "percent" }, percent(accuracy), said),
+  );
+}
+
+function keyFacts(run) {
+  const times = run.attempts > 1 ? ` in ${run.attempts} attempts` : "";
+  const facts = [
+    ["Data set", run.data.name === "digits" ? "digits (embedded, not MNIST)" : run.data.name],
+    ["State", state(run)],
+    ["World size", run.worlds.length ? `${ranks(run)} rank${run.worlds.join() === "1" ? "" : "s"}` : "?"],
+    ["Training speed", run.samples_per_second ? `${whole(run.samples_per_second)} samples/s` : "not measured yet"],
+    ["Wall time", duration(run.wall_seconds) + times],
+    ["Steps", whole(run.step)],
+  ];
+  if (run.weights_sha256) facts.push(["SHA-256 of the weights", run.weights_sha256]);
+  for (const [name, value] of facts) {
+    const hash = name.startsWith("SHA");
+    const shown = make("dd", hash ? { class: "hash" } : {}, value);
+    byId("key-facts").append(make("div", hash ? { class: "wide" } : {}, make("dt", {}, name), shown));
+  }
+}
+
+function reproduce(run) {
+  if (!run.command) return;
+  const git = run.provenance.git;
+  const code = git ? `, at commit ${git.commit.slice(0, 10)}${git.dirty ? " with changes" : ""}` : "";
+  byId("command").append(make("h3", {}, `To reproduce it${code}`), make("pre", {}, make("code", {}, run.command)));
+}
+
+function table(head, rows, className = "") {
+  const cell = (tag, value, attributes) => (value instanceof Node && value.tagName === "TD" ? value : make(tag, attributes, value));
+  return make("table", { class: className },
+    make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, cell("th", row[0], { scope: "row" }), ...row.slice(1).map((value) => cell("td", value, {}))))));
+}
+
+function compare() {
+  const columns = [
+    ["result", outcome], ["best", (run) => (run.best ? `${run.best.correct} (epoch ${run.best.epoch})` : "")],
+    ["state", state], ["data", (run) => run.data.name], ["ranks", ranks],
+    ["samples/s", (run) => (run.samples_per_second ? whole(run.samples_per_second) : "")],
+    ["wall time", (run) => duration(run.wall_seconds)],
+  ];
+  PAGE.runs[0].config.forEach(([key], at) => {
+    const value = (run) => [].concat(run.config[at][1]).join(", ");
+    if (!/^(run|data)\./.test(key) && new Set(PAGE.runs.map(value)).size > 1) columns.push([key, value]);
+  });
+  const made = [
+    ["commit", (run) => (run.provenance.git ? run.provenance.git.commit.slice(0, 10) + (run.provenance.git.dirty ? " + changes" : "") : "")],
+    ["torch", (run) => run.provenance.torch || ""], ["devices", (run) => [...new Set(run.provenance.devices || [])].join(", ")],
+  ];
+  columns.push(...made.filter(([, value]) => new Set(PAGE.runs.map(value)).size > 1));
+  columns.push(["weights", (run) => run.weights_sha256.slice(0, 12)]);
+  const name = (run, at) => make("span", { class: `c${at % 8}` }, make("i", { class: "swatch" }), run.name);
+  content("compare").append(table(["run", ...columns.map(([head]) => head)], PAGE.runs.map((run, at) => [name(run, at), ...columns.map(([, value]) => value(run))]), "legend-table"));
+}
+
+function life(run) {
+  if (!run.life.length) return missing("life", "Nothing has happened yet.");
+  const rows = run.life.map((event) => {
+    const bad = ["failed", "damaged", "checkpoint failed", "stop"].includes(event.event);
+    return [moment(event.time), make("td", bad ? { class: "bad" } : {}, event.text), event.step === null || event.step === undefined ? "" : whole(event.step), event.world_size || ""];
+  });
+  content("life").append(table(["when", "what", "step", "ranks"], rows, "life"));
+}
+
+function settings(run) {
+  for (const [key, value, standard] of run.config) {
+    const changed = JSON.stringify(value) !== JSON.stringify(standard);
+    const shown = Array.isArray(value) ? value.join(", ") : String(value);
+    content("settings").append(make("div", changed ? { class: "changed" } : {}, make("dt", {}, key), make("dd", {}, shown || "\u2013")));
+  }
+}
+
+function provenance(run) {
+  const list = make("dl", { class: "provenance" });
+  const add = (name, value) => {
+    if (value === null || value === undefined || value === "") return;
+    if (Array.isArray(value)) return add(name, [...new Set(value)].join(", "));
+    if (typeof value === "object") return Object.entries(value).forEach(([inner, below]) => add(`${name} ${inner}`, below));
+    list.append(make("dt", {}, name.replace(/_/g, " ")), make("dd", /[0-9a-f]{40}/.test(value) ? { class: "hash" } : {}, String(value)));
+  };
+  Object.entries(run.provenance).forEach(([name, value]) => add(name, value));
+  if (list.childElementCount) content("provenance").append(list);
+  else missing("provenance", "provenance.json is not there yet.");
+}
+
+function fill() {
+  const names = PAGE.runs.map((run) => run.name).join(", ");
+  document.title = RUN ? `${names}${RUN.result ? `: ${outcome(RUN)}` : ""}` : `Compared: ${names}`;
+  byId("kicker").textContent = RUN ? "Training run" : `Comparison of ${PAGE.runs.length} training runs`;
+  byId("name").textContent = names;
+  byId("made").textContent = `Made ${moment(PAGE.made)} from ${PAGE.runs.map((run) => run.path).join(", ")}. Nothing on this page leaves it.`;
+  warn();
+  byId("compare").hidden = Boolean(RUN);
+  byId("key-facts").hidden = !RUN;
+  if (RUN) [headline, keyFacts, reproduce, life, settings, provenance].forEach((write) => write(RUN));
+  else {
+    compare();
+    ["draw", "templates", "confusion", "wrong", "life", "settings", "provenance"].forEach((id) => byId(id).remove());
+  }
+  for (const section of document.querySelectorAll("section:not([hidden])")) {
+    byId("sections").append(make("a", { href: `#${section.id}` }, section.querySelector("h2").textContent));
+  }
+}
+
+fill();
