@@ -132,6 +132,8 @@ def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> Non
         assert model.committed
         files = [file for file in tmp_path.rglob("*") if file.is_file()]
         assert [file for file in files if server.environment["WANDB_API_KEY"].encode() in file.read_bytes()] == []
+        page = next(artifact for artifact in tracked.artifacts if artifact.kind == "report")
+        assert page.files["report.html"] == (run / "report.html").read_bytes()
 
 
 def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
