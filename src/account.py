@@ -26,7 +26,7 @@ def mode(settings: Track) -> str:
 
 def has_key() -> bool:
     """Whether W&B would find credentials without asking anybody."""
-    return bool(os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _key())
+    return bool(os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or key())
 
 
 def where(settings: Track) -> dict[str, Any]:
@@ -54,15 +54,20 @@ def run_id(path: Path) -> str:
 def one_line(error: BaseException) -> str:
     """The gist of an error, without a key or a password that it might quote."""
     text = without_secrets(" ".join(str(error).split()) or type(error).__name__)
-    key = _key()
-    return (text.replace(key, "***") if len(key) > 7 else text)[:SHOWN]
+    secret = key()
+    return (text.replace(secret, "***") if len(secret) > 7 else text)[:SHOWN]
 
 
-def _key() -> str:
+def server() -> str:
+    """The address of the W&B server."""
+    return (_said("base_url") or "https://api.wandb.ai").rstrip("/")
+
+
+def key() -> str:
     """The key: from WANDB_API_KEY, W&B's settings, or the host's entry in the netrc file; '' if there is none."""
     if found := _said("api_key"):
         return found
-    host = urllib.parse.urlparse(_said("base_url") or "https://api.wandb.ai").hostname or ""
+    host = urllib.parse.urlparse(server()).hostname or ""
     named = os.environ.get("NETRC")
     for file in [Path(named).expanduser()] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
         try:

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,10 +110,23 @@ def folder(settings: config.Data) -> Path:
     return Path(settings.root) / FOLDERS[settings.name] / "raw"
 
 
+def missing(settings: config.Data) -> list[str]:
+    """The names of the raw files that are not there."""
+    return [name for name in FILES if not (folder(settings) / name).exists()]
+
+
+def answering(settings: config.Data, seconds: float) -> str:
+    """The mirror that would be fetched from, '' if none answers. Takes a byte from it, and no more."""
+    source = _source(settings.name)
+    raw, (packed, _) = folder(settings), source.resources[0]
+    asked = [str(raw), *settings.mirrors, *source.mirrors]
+    return next((mirror for mirror in asked if files.answers(mirror, packed, seconds)), "")
+
+
 def prepare(settings: config.Data, say: Callable[[str], None]) -> _Prepared:
     """Make sure that the files are there and whole; on the first rank of a node. Raises UserError."""
     raw = folder(settings)
-    if all((raw / name).exists() for name in FILES):
+    if not missing(settings):
         return _Prepared(settings.name, _checked(settings.name, raw), "")
     try:
         _provide(settings, raw, say)
@@ -133,15 +147,18 @@ def _provide(settings: config.Data, raw: Path, say: Callable[[str], None]) -> No
         say(f"rendering the embedded digits into {raw}")
         digits.write(raw)
     elif settings.name == "idx":
-        missing = [name for name in FILES if not (raw / name).exists()]
-        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing)}")
+        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}")
     else:
-        # torchvision names the files, their checksums and its mirrors; it takes 0.8 s to import.
-        from torchvision import datasets  # noqa: TID251
-
-        source = getattr(datasets, FOLDERS[settings.name])
+        source = _source(settings.name)
         mirrors = settings.mirrors + list(source.mirrors)
         files.fetch(raw, source.resources, mirrors, lambda text: say(config.without_secrets(text)))
+
+
+def _source(name: str) -> Any:
+    """torchvision's class: it names the files, their checksums and its mirrors. Takes 0.8 s to import."""
+    from torchvision import datasets  # noqa: TID251
+
+    return getattr(datasets, FOLDERS[name])
 
 
 def _how_to(settings: config.Data, raw: Path, error: files.Unreachable) -> str:

@@ -154,6 +154,14 @@ def hosts(world: World) -> list[str]:
     return world.gather(socket.gethostname())
 
 
+def backends() -> dict[str, str]:
+    """The backends that this torch was built with, and the version of those that have one of their own."""
+    found = {"gloo": ""} if dist.is_gloo_available() else {}
+    if dist.is_nccl_available():
+        found["nccl"] = ".".join(str(part) for part in torch.cuda.nccl.version())  # type: ignore[no-untyped-call]
+    return found
+
+
 def _environment() -> tuple[int, int, int, int]:
     """(rank, world size, local rank, local world size), from torchrun's variables or for a world of one."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")

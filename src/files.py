@@ -98,10 +98,19 @@ def _chunks(source: str, name: str, say: Say) -> Iterator[bytes]:
         raise Unreachable(getattr(error, "reason", None) or error) from None
 
 
-def _open(source: str, name: str) -> BinaryIO:
+def answers(source: str, name: str, seconds: float) -> bool:
+    """Whether a URL or a folder has the file: its first byte is asked for."""
+    try:
+        with _open(source, name, seconds) as stream:
+            return bool(stream.read(1))
+    except (OSError, HTTPException, ValueError):
+        return False
+
+
+def _open(source: str, name: str, seconds: float = STALL_SECONDS) -> BinaryIO:
     if "://" not in source:
         return (Path(source) / name).open("rb")
-    stream: BinaryIO = urllib.request.urlopen(f"{source.rstrip('/')}/{name}", timeout=STALL_SECONDS)
+    stream: BinaryIO = urllib.request.urlopen(f"{source.rstrip('/')}/{name}", timeout=seconds)
     return stream
 
 

@@ -94,7 +94,7 @@ class Run:
         self._lock = hold(self.path)
         if self._settings.checkpoint.resume == "never":
             self._set_aside()
-        self._refuse_contradiction()
+        self.refuse_contradiction()
         (self.path / "checkpoints").mkdir(exist_ok=True)
         self._before = read_status(self.path)
         self.events = Lines(self.path / "events.jsonl", self._warn)
@@ -116,7 +116,8 @@ class Run:
         os.close(self._lock or 0)
         self._lock = hold(self.path)
 
-    def _refuse_contradiction(self) -> None:
+    def refuse_contradiction(self) -> None:
+        """Raise UserError if the run was started with other settings that shape the result."""
         file = self.path / "config.yaml"
         if not file.exists():
             return
@@ -212,6 +213,21 @@ def _write_over(file: Path, text: str) -> None:
     with suppress(OSError), file.open("r+") as stream:
         stream.write(text)
         stream.truncate()
+
+
+def holder(path: Path) -> str:
+    """Which process holds the run directory now ("host h, pid p"), '' if none does."""
+    try:
+        handle = os.open(path / "lock", os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return ""
+    except BlockingIOError:
+        return os.pread(handle, 200, 0).decode() or "another process"
+    finally:
+        os.close(handle)
 
 
 def hold(path: Path) -> int:

@@ -53,6 +53,17 @@ def objection(world: World) -> str:
     return "" if own[1] and own[2] else f"there is no {FOLDER if own[1] else '/proc'}"
 
 
+def size(world_size: int, slots: int) -> int:
+    """Bytes of /dev/shm that the ranks take."""
+    return _offsets(world_size, slots)[1] + 2 * slots * CAPACITY
+
+
+def _offsets(world_size: int, slots: int) -> tuple[int, int]:
+    """Where the notes and the data begin."""
+    notes_at = _pages(world_size * CACHE_LINE)
+    return notes_at, notes_at + _pages(2 * slots * NOTES * 8)
+
+
 def _namespace() -> str:
     """Names the process name space, inside which pids mean the same to all."""
     try:
@@ -73,9 +84,9 @@ class SharedMemory:
     def __init__(self, world: World, slots: int, own: range, timeout: float) -> None:
         self._rank, self._slots, self._own, self._timeout = world.rank, slots, own, timeout
         self._others = [rank for rank in range(world.size) if rank != world.rank]
-        self._memory = _share(world, self._size(world.size))
+        self._memory = _share(world, size(world.size, slots))
         view = memoryview(self._memory)
-        notes_at, data_at = self._offsets(world.size)
+        notes_at, data_at = _offsets(world.size, slots)
         self._flags = view[:notes_at].cast("q")
         self._notes = view[notes_at:data_at].cast("d")
         self._data = torch.frombuffer(self._memory, dtype=torch.uint8, offset=data_at).view(2, slots, CAPACITY)
@@ -83,13 +94,6 @@ class SharedMemory:
         self._peers = Peers(world)
         self._round = 0
         self.waited = 0.0  # seconds that this rank has waited for others
-
-    def _offsets(self, world_size: int) -> tuple[int, int]:
-        notes_at = _pages(world_size * CACHE_LINE)
-        return notes_at, notes_at + _pages(2 * self._slots * NOTES * 8)
-
-    def _size(self, world_size: int) -> int:
-        return self._offsets(world_size)[1] + 2 * self._slots * CAPACITY
 
     def sum(self, mine: Sequence[Tensor], notes: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """Write into `total` the sum of all slots, added in slot order; return the sums of the notes.

@@ -1,12 +1,18 @@
 """Data sets for the tests: a small one made here, and the real MNIST where it can be had."""
 
+import json
 import os
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from src import config, data, files
+from src.findings import Plan
 from tests.ranks import ROOT
 
 torch.set_num_threads(1)
@@ -54,3 +60,21 @@ def mnist_mirrors() -> list[str]:
     """Where the tests may find the packed files."""
     named = os.environ.get("MNIST_MIRROR")
     return [named] if named else [str(ROOT.parent / "shared" / "mnist")]
+
+
+def planned(*arguments: str, ranks: int = 1, nodes: tuple[str, ...] = (), seconds: float = 300) -> Plan:
+    """What the doctor is asked about."""
+    return Plan(config.parse(list(arguments)), list(arguments), ranks, list(nodes), seconds)
+
+
+def doctor_in(namespaces: str, prepare: str, *arguments: str) -> list[dict[str, str]]:
+    """The doctor's findings in namespaces of its own (unshare's options), after a shell command there."""
+    command = (
+        f"{prepare} && exec {shlex.join([sys.executable, '-m', 'src.doctor', '--json', '--seconds=300', *arguments])}"
+    )
+    unshare = ["unshare", *namespaces.split(), "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("no namespaces here (unshare)")
+    done = subprocess.run([*unshare, "sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, 1), done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
