@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from src.config import Config, JobFailed, UserError
 from src.data import DataSet
 from src.distributed import World, is_first
-from src.evaluate import Metrics
+from src.metrics import Metrics
 from src.progress import Progress
 
 FIRST_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
@@ -33,6 +33,9 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except BrokenPipeError:  # whoever read the output (head, less) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's last flush complains
+        raise SystemExit(141) from None
 
 
 def _tell_torchrun(message: str) -> None:

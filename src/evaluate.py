@@ -1,90 +1,53 @@
-"""How good the weights are: exact counts over the whole test set, on the raw module."""
+"""How good is a run on a data set? python -m src.evaluate runs/NAME [data.name=... data.root=...] [--write]
 
-from dataclasses import dataclass
-from typing import Any
+Prints what training prints, of the run's best checkpoint. Leaves the run as it is, unless --write asks for a file.
+"""
 
-import torch
-from torch import Tensor, nn
+import argparse
+import dataclasses
+import json
+from pathlib import Path
 
-from src import model
-from src.data import Split
-
-SAMPLES_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Counts over a data set, and the mean loss. `confusion[truth][guess]` adds up to `count`."""
-
-    correct: int
-    count: int
-    loss: float
-    confusion: list[list[int]]
-
-    def __str__(self) -> str:
-        return f"{self.correct}/{self.count} = {100 * self.correct / self.count:.2f} %"
-
-    def as_dict(self) -> dict[str, Any]:
-        """For metrics.jsonl."""
-        return {
-            "correct": self.correct,
-            "count": self.count,
-            "accuracy": self.correct / self.count,
-            "loss": self.loss,
-            "confusion": self.confusion,
-        }
+from src import data, trained
+from src.config import UserError
+from src.console import one_line_errors
+from src.distributed import World
+from src.metrics import Metrics, evaluate
+from src.run import write_whole
+from src.trained import Trained
 
 
-@torch.no_grad()
-def evaluate(module: nn.Module, split: Split, loss: str) -> Metrics:
-    """Count what the module gets right; leaves it in the mode it was in."""
-    was_training = module.training
-    module.eval()
-    criterion = model.loss_function(loss)
-    confusion = torch.zeros(model.CLASSES * model.CLASSES, dtype=torch.int64, device=split.labels.device)
-    summed = torch.zeros((), dtype=torch.float64, device=split.labels.device)
-    for start in range(0, len(split), SAMPLES_AT_ONCE):
-        labels = split.labels[start : start + SAMPLES_AT_ONCE]
-        logits = predict(module, split.images[start : start + SAMPLES_AT_ONCE])
-        summed += criterion(logits, model.targets(labels, loss)).double()
-        pairs = labels * model.CLASSES + logits.argmax(1)
-        confusion += torch.bincount(pairs, minlength=model.CLASSES * model.CLASSES)
-    module.train(was_training)
-    table = confusion.view(model.CLASSES, model.CLASSES)
-    return Metrics(int(table.trace()), len(split), float(summed) / len(split), table.tolist())
+def measure(run: Trained) -> tuple[str, Metrics]:
+    """The name of the data set that the run's settings mean, and how good the run is on it. Raises UserError."""
+    dataset = data.load(dataclasses.replace(run.settings.data, fallback="none"), World(), print)
+    return dataset.name, evaluate(run.module, dataset.test, run.settings.train.loss)
 
 
-def predict(module: nn.Module, images: Tensor) -> Tensor:
-    """Logits (n, CLASSES) of images (n, PIXELS) uint8."""
-    logits: Tensor = module(images.float().div_(255))
-    return logits
+def write(run: Trained, name: str, metrics: Metrics) -> Path:
+    """Keep the result in the run's folder. Raises UserError."""
+    file = run.path / f"evaluation-{name}.json"
+    try:
+        write_whole(file, json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name}) + "\n")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror}); leave --write out") from None
+    return file
 
 
 def main() -> None:
-    """python -m src.evaluate runs/NAME [data.name=... data.root=...] [--write]"""
-    import argparse
-    import json
-    from dataclasses import replace
-    from pathlib import Path
-
-    from src import data, trained
-    from src.console import one_line_errors
-    from src.distributed import World
-
-    parser = argparse.ArgumentParser(prog="python -m src.evaluate", description="Evaluate a run's checkpoint.")
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("settings", nargs="*", metavar="data.key=value", help="another data set")
     parser.add_argument("--write", action="store_true", help="keep the result in the run's folder")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     with one_line_errors():
+        if other := [setting for setting in chosen.settings if not setting.startswith("data.")]:
+            raise UserError(f"{other[0]}: only data.* may differ from the run's own settings")
         run = trained.load(chosen.run, chosen.settings)
-        dataset = data.load(replace(run.settings.data, fallback="none"), World(), print)
-        metrics = evaluate(run.module, dataset.test, run.settings.train.loss)
-        print(f"{run.checkpoint} on {dataset.name}\ntest  {metrics}  loss {metrics.loss:.4f}")
+        name, metrics = measure(run)
+        print(f"{run.checkpoint} on {name}\ntest  {metrics}  loss {metrics.loss:.4f}")
         if chosen.write:
-            file = run.path / f"evaluation-{dataset.name}.json"
-            file.write_text(json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name}) + "\n")
-            print(f"written to {file}")
+            print(f"written to {write(run, name, metrics)}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ What was written is loaded again by the format's own library and held against to
 
 import argparse
 import dataclasses
+import errno
 import math
 import os
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from src.config import JobFailed, UserError
 from src.console import one_line_errors
 from src.data import Split
 from src.distributed import World
-from src.evaluate import SAMPLES_AT_ONCE, predict
+from src.metrics import SAMPLES_AT_ONCE, predict
 from src.trained import Trained
 
 Logits = Callable[[Tensor], Tensor]  # (n, PIXELS) uint8 -> (n, CLASSES)
@@ -37,9 +38,13 @@ def facts(run: Trained) -> dict[str, str]:
 
 def safetensors(run: Trained, file: Path) -> Logits:
     """Write the weights and their facts; returns a model made of what safetensors reads back."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
-    save_file({name: tensor.contiguous() for name, tensor in run.module.state_dict().items()}, file, facts(run))
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in run.module.state_dict().items()}, file, facts(run))
+    except SafetensorError as error:  # a full disk, among others
+        raise OSError(errno.EIO, str(error).rpartition(": ")[2]) from None
     again = model.build(0)
     again.load_state_dict(load_file(file))
     again.eval()

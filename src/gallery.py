@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from src import model
 from src.data import Split
-from src.evaluate import SAMPLES_AT_ONCE, predict
+from src.metrics import SAMPLES_AT_ONCE, predict
 
 
 @dataclass(frozen=True)

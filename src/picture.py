@@ -116,9 +116,11 @@ def _grey(name: str, data: bytes) -> Tensor:
             if image.width * image.height > LARGEST:
                 raise BadPicture(f"{name}: {image.width} x {image.height} pixels; make it smaller than 40 megapixels")
             image = ImageOps.exif_transpose(image)
-            image = _opaque(image).convert("L")
+            image = _opaque(_eight_bits(image)).convert("L")
             if max(image.size) > WORKING:
                 image = image.reduce(-(-max(image.size) // WORKING))
+    except BadPicture:
+        raise
     except UnidentifiedImageError:
         raise BadPicture(f"{name}: is no image that Pillow can read") from None
     except Image.DecompressionBombError:
@@ -128,6 +130,16 @@ def _grey(name: str, data: bytes) -> Tensor:
     if min(image.size) == 0:
         raise BadPicture(f"{name}: has no pixels")
     return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).float() / 255
+
+
+def _eight_bits(image: Any) -> Any:
+    """Pictures of 16 bits, of integers or of fractions, brought to 0..255: Pillow would cut them off there."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    wide = image.convert("F")
+    largest = float(wide.getextrema()[1])
+    white = next((white for white in (1, 255, 65535) if largest <= white), largest)
+    return wide.point(lambda value: value * (255 / white) + 0)
 
 
 def _opaque(image: Any) -> Any:
@@ -146,7 +158,7 @@ def files(name: str) -> list[Path]:
     """The files that a command line's word means: a file, all of a folder, or a pattern."""
     path = Path(name)
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file())
+        return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     if any(letter in name for letter in "*?[") and not path.exists():
         return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
     return [path]

@@ -6,6 +6,7 @@ on, and the exit code is 1.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,24 +16,38 @@ import torch
 
 from src import gallery, picture, trained
 from src.console import one_line_errors
-from src.evaluate import predict
+from src.metrics import predict
 from src.trained import Trained
+
+LARGEST = 200_000_000  # bytes; /dev/zero has more
 
 
 def pictures(names: list[str]) -> Iterator[tuple[str, bytes | picture.BadPicture]]:
     """Each named picture's bytes; `-` is standard input."""
     for name in names:
         if name == "-":
-            yield "-", sys.stdin.buffer.read()
+            yield "-", sys.stdin.buffer.read(LARGEST)
             continue
-        found = picture.files(name)
+        try:
+            found = picture.files(name)
+        except OSError as error:
+            yield name, picture.BadPicture(f"{name}: cannot be read ({error.strerror})")
+            continue
         if not found:
             yield name, picture.BadPicture(f"{name}: nothing there")
-        for file in found:
-            try:
-                yield str(file), file.read_bytes()
-            except OSError as error:
-                yield str(file), picture.BadPicture(f"{file}: cannot be read ({error.strerror})")
+        yield from map(_read, found)
+
+
+def _read(file: Path) -> tuple[str, bytes | picture.BadPicture]:
+    name = os.fsencode(file).decode(errors="backslashreplace")  # a name in another encoding can be printed too
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(LARGEST + 1)
+    except OSError as error:
+        return name, picture.BadPicture(f"{name}: cannot be read ({error.strerror})")
+    if len(data) > LARGEST:
+        return name, picture.BadPicture(f"{name}: is larger than {LARGEST // 10**6} MB; make it smaller")
+    return name, data
 
 
 def guess(run: Trained, name: str, data: bytes) -> dict[str, Any]:
@@ -77,6 +92,8 @@ def main() -> None:
                 print(json.dumps(result) if chosen.json else line(result), flush=True)
             except picture.BadPicture as error:
                 bad += 1
+                if chosen.json:
+                    print(json.dumps({"picture": name, "error": str(error)}), flush=True)
                 print(f"error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(1 if bad else 0)
 

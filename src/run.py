@@ -189,10 +189,10 @@ class Run:
 def read_status(path: Path) -> dict[str, Any]:
     """What status.json of the run directory says, {} if there is none."""
     try:
-        content: dict[str, Any] = json.loads((path / "status.json").read_text())
+        content = json.loads((path / "status.json").read_text())
     except (OSError, ValueError):
         return {}
-    return content
+    return content if isinstance(content, dict) else {}
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -1,6 +1,9 @@
 """A table of runs: python -m src.status [runs/] [--watch]"""
 
 import argparse
+import json
+import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -8,9 +11,11 @@ from typing import Any
 from src import lines
 from src.config import UserError
 from src.console import one_line_errors
-from src.run import read_status
+from src.run import holder, read_status
 
 HEAD = ("run", "state", "step", "accuracy", "data", "ranks", "last event", "why")
+WATCH_SECONDS = 2.0
+WHY_LETTERS = 80
 
 
 def runs(root: Path) -> list[Path]:
@@ -23,17 +28,19 @@ def runs(root: Path) -> list[Path]:
 
 
 def row(run: Path) -> tuple[str, ...]:
-    """What is known of a run."""
+    """What is known of a run, however broken its records are."""
     status = read_status(run)
-    events = list(lines.read(run / "events.jsonl"))
-    tests = [line for line in lines.read(run / "metrics.jsonl") if line["kind"] == "test"]
-    accuracy = f"{100 * tests[-1]['accuracy']:.2f} %" if tests else ""
+    try:
+        events = [event for event in lines.read(run / "events.jsonl") if "event" in event]
+        newest, test = _last(run / "metrics.jsonl"), _last(run / "metrics.jsonl", "test")
+    except (OSError, ValueError, TypeError) as error:
+        return (run.name, "damaged", "", "", "", "", "", f"its records cannot be read ({error})"[:WHY_LETTERS])
     last = events[-1] if events else {}
     return (
         run.name,
-        status.get("state", "?"),
-        str(status.get("step", "")),
-        accuracy,
+        state(run, status),
+        str(max(status.get("step", 0), newest.get("step", 0))),
+        f"{100 * test['accuracy']:.2f} %" if test else "",
         status.get("data", ""),
         str(status.get("world_size", "")),
         f"{last.get('event', '')} {last.get('time', '')[:19].replace('T', ' ')}".strip(),
@@ -41,18 +48,44 @@ def row(run: Path) -> tuple[str, ...]:
     )
 
 
+def state(run: Path, status: dict[str, Any]) -> str:
+    """What status.json says; "killed" where it says running and its process is no more.
+
+    Of a run on another host that cannot be known: its lock may not reach this one.
+    """
+    told = str(status.get("state", "?"))
+    if told == "running" and not holder(run):
+        try:
+            return "killed" if f"host {socket.gethostname()}," in (run / "lock").read_text() else told
+        except OSError:
+            return told
+    return told
+
+
+def _last(file: Path, kind: str = "") -> dict[str, Any]:
+    """The last whole line, of that kind, {} if there is none; the others are not read as JSON."""
+    whole = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    mark = f'"kind": "{kind}"'.encode() if kind else b""
+    found: dict[str, Any] = next((json.loads(line) for line in reversed(whole) if mark in line), {})
+    return found
+
+
 def why(status: dict[str, Any], events: list[dict[str, Any]]) -> str:
     """Why it is not running on from its start: its last stop, and how often it was resumed."""
     resumed = sum(event["event"] == "resume" for event in events)
     stops = [str(event.get("reason", "")) for event in events if event["event"] in ("stop", "failed")]
     reason = status.get("reason") or (stops[-1] if stops else "killed" if resumed else "")
-    return f"{reason} (resumed {resumed} x)" if resumed else str(reason)
+    reason = " ".join(str(reason).split())
+    reason = reason if len(reason) <= WHY_LETTERS else f"{reason[: WHY_LETTERS - 3]}..."
+    return f"{reason} (resumed {resumed} x)" if resumed else reason
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
     """Columns as wide as they must be."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def main() -> None:
@@ -65,10 +98,10 @@ def main() -> None:
         while True:
             found = [row(run) for run in runs(chosen.root)]
             text = table([HEAD, *found]) if found else f"{chosen.root}: no runs yet"
-            print(("\x1b[H\x1b[2J" if chosen.watch else "") + text, flush=True)
+            print(("\x1b[H\x1b[2J" if chosen.watch and sys.stdout.isatty() else "") + text, flush=True)
             if not chosen.watch:
                 return
-            time.sleep(2)
+            time.sleep(WATCH_SECONDS)
 
 
 if __name__ == "__main__":

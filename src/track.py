@@ -15,7 +15,7 @@ from src import account, config, data, trained
 from src.config import Config, JobFailed, UserError
 from src.console import one_line_errors
 from src.distributed import World
-from src.evaluate import evaluate
+from src.metrics import evaluate
 from src.run import hold, read_status
 from src.tracking import pictures
 from src.wandb_copy import Copy

@@ -11,8 +11,8 @@ from src.config import Config
 from src.console import Console
 from src.data import Split
 from src.distributed import World
-from src.evaluate import Metrics
 from src.lines import Lines
+from src.metrics import Metrics
 from src.model import CLASSES, SHAPE
 from src.progress import Progress
 from src.run import Run

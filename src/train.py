@@ -22,9 +22,9 @@ from src.config import Config
 from src.console import Console
 from src.data import DataSet
 from src.distributed import World
-from src.evaluate import Metrics, evaluate
 from src.gradients import Gradients
 from src.interrupts import Interrupts
+from src.metrics import Metrics, evaluate
 from src.optimizer import Optimizer
 from src.progress import Progress, Speed
 from src.run import Run

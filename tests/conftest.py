@@ -13,7 +13,7 @@ import torch
 
 from src import config, data, files
 from src.findings import Plan
-from tests.ranks import ROOT
+from tests.ranks import ROOT, good_job
 
 torch.set_num_threads(1)
 
@@ -62,19 +62,35 @@ def mnist_mirrors() -> list[str]:
     return [named] if named else [str(ROOT.parent / "shared" / "mnist")]
 
 
+@pytest.fixture(scope="session")
+def best(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with good weights: six epochs of softmax."""
+    settings = ("train.loss=cross_entropy", "optim.lr=0.3", "optim.schedule=cosine", "train.epochs=6", "run.name=best")
+    return good_job(1, tmp_path_factory.mktemp("best"), f"data.root={mnist}", *settings).run
+
+
+def command(*arguments: str, stdin: bytes = b"", stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[bytes]":
+    """`python -m` in the checkout."""
+    call = [sys.executable, "-m", *arguments]
+    return subprocess.run(call, cwd=ROOT, input=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=300)
+
+
 def planned(*arguments: str, ranks: int = 1, nodes: tuple[str, ...] = (), seconds: float = 300) -> Plan:
     """What the doctor is asked about."""
     return Plan(config.parse(list(arguments)), list(arguments), ranks, list(nodes), seconds)
 
 
-def doctor_in(namespaces: str, prepare: str, *arguments: str) -> list[dict[str, str]]:
-    """The doctor's findings in namespaces of its own (unshare's options), after a shell command there."""
-    command = (
-        f"{prepare} && exec {shlex.join([sys.executable, '-m', 'src.doctor', '--json', '--seconds=300', *arguments])}"
-    )
+def in_namespaces(namespaces: str, prepare: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m` in namespaces of its own (unshare's options), after a shell command there."""
     unshare = ["unshare", *namespaces.split(), "--map-root-user"]
     if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True).returncode:
         pytest.skip("no namespaces here (unshare)")
-    done = subprocess.run([*unshare, "sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    command = f"{prepare} && exec {shlex.join([sys.executable, '-m', *arguments])}"
+    return subprocess.run([*unshare, "sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def doctor_in(namespaces: str, prepare: str, *arguments: str) -> list[dict[str, str]]:
+    """The doctor's findings in namespaces."""
+    done = in_namespaces(namespaces, prepare, "src.doctor", "--json", "--seconds=300", *arguments)
     assert done.returncode in (0, 1), done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -2,8 +2,8 @@
 
 import io
 import json
-import subprocess
-import sys
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,8 @@ import torch
 from PIL import Image, ImageOps
 
 from src import data, picture, trained
-from src.evaluate import predict
-from tests.ranks import ROOT, good_job
-
-
-@pytest.fixture(scope="session")
-def best(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with good weights: six epochs of softmax."""
-    settings = ("train.loss=cross_entropy", "optim.lr=0.3", "optim.schedule=cosine", "train.epochs=6", "run.name=best")
-    return good_job(1, tmp_path_factory.mktemp("best"), f"data.root={mnist}", *settings).run
-
-
-def command(*arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        input=stdin,
-        capture_output=True,
-        timeout=120,
-    )
+from src.metrics import predict
+from tests.conftest import command
 
 
 def encoded(image: Any, kind: str = "PNG", **options: Any) -> bytes:
@@ -57,6 +40,32 @@ def moved(image: Any) -> Any:
     return canvas
 
 
+def packed() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.png", "b")
+    return stream.getvalue()
+
+
+def deep(image: Any) -> Any:
+    """16 bits a pixel."""
+    wide = image.resize((140, 140), Image.Resampling.BICUBIC)
+    return Image.frombytes("I;16", wide.size, b"".join(bytes((value, value)) for value in wide.tobytes()))
+
+
+def turned(image: Any) -> bytes:
+    """As a telephone saves it: lying, with a note which way is up."""
+    note = Image.Exif()
+    note[0x0112] = 6
+    large = ImageOps.invert(image.resize((280, 280), Image.Resampling.BICUBIC))
+    return encoded(large.rotate(90).convert("RGB"), "JPEG", exif=note)
+
+
+def film(image: Any) -> bytes:
+    large = image.resize((84, 84), Image.Resampling.BICUBIC)
+    return encoded(large, "GIF", save_all=True, append_images=[ImageOps.invert(large).rotate(90)])
+
+
 def see_through(image: Any) -> Any:
     large = image.resize((140, 140), Image.Resampling.BICUBIC)
     black = Image.new("RGBA", large.size, (0, 0, 0, 0))
@@ -72,6 +81,13 @@ VARIANTS: dict[str, Callable[[Any], bytes]] = {
     "off centre": lambda image: encoded(moved(image)),
     "JPEG": lambda image: encoded(image.resize((280, 280)).convert("RGB"), "JPEG", quality=80),
     "RGBA": lambda image: encoded(see_through(image)),
+    "16 bits": lambda image: encoded(deep(image)),
+    "16 bits, inverted": lambda image: encoded(deep(ImageOps.invert(image))),
+    "fractions": lambda image: encoded(image.convert("F").point(lambda value: value * (1 / 255) + 0), "TIFF"),
+    "CMYK": lambda image: encoded(ImageOps.invert(image.resize((280, 280))).convert("CMYK"), "JPEG"),
+    "lying": turned,
+    "moving": film,
+    "transparent palette": lambda image: encoded(ImageOps.invert(image).convert("P"), transparency=255),
     "GIF": lambda image: encoded(image.resize((84, 84), Image.Resampling.BICUBIC).convert("P"), "GIF"),
 }
 
@@ -122,11 +138,15 @@ def test_bad_pictures_are_named_and_the_others_go_on(best: Path, tmp_path: Path)
         "empty.png": (b"", "is empty"),
         "blank.png": (encoded(Image.new("L", (50, 50), 255)), "one colour"),
         "cut.png": (good[: len(good) // 2], "is damaged"),
-        "huge.png": (encoded(Image.new("1", (10_000, 5_000))), "make it smaller"),
+        "huge.png": (encoded(Image.new("1", (10_000, 5_000))), "huge.png: 10000 x 5000 pixels; make it smaller"),
+        "bomb.png": (encoded(Image.new("1", (60_000, 6_000))), "make it smaller than 40 megapixels"),
+        "packed.png": (packed(), "is no image"),
+        "flat.png": (encoded(Image.new("L", (50, 1))), "one colour"),
     }
     for name, (content, _) in bad.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "zgood.png").write_bytes(good)
+    (tmp_path / ".hidden").write_bytes(b"of no concern")
     done = command("src.predict", str(best), str(tmp_path), str(tmp_path / "none.png"), str(tmp_path / "*.tif"))
     printed = done.stderr.decode()
     assert done.returncode == 1
@@ -136,6 +156,31 @@ def test_bad_pictures_are_named_and_the_others_go_on(best: Path, tmp_path: Path)
     assert "none.png: cannot be read (No such file" in printed
     assert "*.tif: nothing there" in printed
     assert "Traceback" not in printed
+    assert "hidden" not in printed
+
+
+def test_names_and_files_that_are_odd(best: Path, tmp_path: Path) -> None:
+    good = encoded(ImageOps.pad(Image.new("L", (10, 40), 255), (60, 60)))
+    (tmp_path / os.fsdecode(b"a\xff.png")).write_bytes(good)
+    (tmp_path / "[b].png").write_bytes(good)
+    arguments = (str(tmp_path), str(tmp_path / "[b].png"), "x" * 300, "/dev/zero", "--json")
+    done = command("src.predict", str(best), *arguments)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1, done.stderr
+    assert [Path(row["picture"]).name for row in rows[:3]] == ["[b].png", "a\\xff.png", "[b].png"]
+    assert [row.get("digit") for row in rows[:3]] == [1, 1, 1]
+    assert rows[3]["error"].endswith("File name too long)")
+    assert rows[4]["error"] == "/dev/zero: is larger than 200 MB; make it smaller"
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_reader_may_leave(best: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (9, 9))))
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = command("src.predict", str(best), "--json", str(tmp_path), stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_run_without_weights_says_so(tmp_path: Path, best: Path) -> None:
@@ -146,49 +191,3 @@ def test_a_run_without_weights_says_so(tmp_path: Path, best: Path) -> None:
     done = command("src.predict", str(tmp_path), "x.png")
     assert done.returncode == 2
     assert b"has no weights yet" in done.stderr
-
-
-def test_evaluate_prints_what_training_prints(best: Path) -> None:
-    before = sorted(best.rglob("*"))
-    done = command("src.evaluate", str(best))
-    status = json.loads((best / "status.json").read_text())
-    assert f"test  {status['correct']}/10000 = " in done.stdout.decode(), done.stderr
-    assert sorted(best.rglob("*")) == before
-    done = command("src.evaluate", str(best), "--write")
-    assert json.loads((best / "evaluation-mnist.json").read_text())["correct"] == status["correct"]
-
-
-def test_evaluate_on_other_data(best: Path, small: str) -> None:
-    done = command("src.evaluate", str(best), "data.name=idx", f"data.root={small}")
-    assert b"on idx\ntest  " in done.stdout
-    done = command("src.evaluate", str(best), f"data.root={best}", "data.mirrors=[]", "data.name=idx")
-    assert done.returncode == 2
-    assert b"put your files into" in done.stderr
-
-
-@pytest.mark.parametrize(("to", "package"), [("onnx", "onnxruntime"), ("safetensors", "safetensors")])
-def test_exports_predict_as_torch_does(to: str, package: str, best: Path, tmp_path: Path) -> None:
-    pytest.importorskip(package)
-    file = tmp_path / f"model.{to}"
-    done = command("src.export", str(best), "--to", to, "--file", str(file))
-    assert done.returncode == 0, done.stderr
-    assert b"10000/10000 predictions as torch's" in done.stdout
-    assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
-
-
-def test_an_export_that_cannot_be_written_says_so(best: Path, tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
-    done = command("src.export", str(best), "--to", "safetensors", "--file", str(tmp_path / "no" / "model"))
-    assert done.returncode == 2
-    assert b"cannot be written" in done.stderr
-
-
-def test_status_lists_the_runs(best: Path, tmp_path: Path) -> None:
-    done = command("src.status", str(best.parent))
-    head, row = done.stdout.decode().splitlines()
-    assert head.split() == ["run", "state", "step", "accuracy", "data", "ranks", "last", "event", "why"]
-    assert row.split()[:3] == ["best", "finished", "5628"]
-    assert b"no runs yet" in command("src.status", str(tmp_path)).stdout
-    done = command("src.status", str(tmp_path / "none"))
-    assert done.returncode == 2
-    assert b"no such folder" in done.stderr

@@ -15,7 +15,7 @@ from torch import nn
 
 from src import data, facts, gallery, lines, model, picture, report, trained
 from src.config import UserError
-from src.evaluate import predict
+from src.metrics import predict
 from tests.ranks import ROOT, good_job, run_job
 
 CHROMIUM = "/usr/bin/chromium"

@@ -1,0 +1,74 @@
+"""A run measured again, on its own data and on others, and left as it is."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from src import checkpoint
+from tests.conftest import command, write_data_set, write_idx
+
+
+def test_it_prints_what_training_prints(best: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in best.rglob("*")}
+    done = command("src.evaluate", str(best))
+    status = json.loads((best / "status.json").read_text())
+    last, loss = f"test  {status['correct']}/10000 = ", f"loss {status['loss']:.4f}"
+    assert last in done.stdout.decode(), done.stderr
+    assert done.stdout.decode().rstrip().endswith(loss)
+    assert {file: file.stat().st_mtime_ns for file in best.rglob("*")} == before
+
+
+def test_other_data_and_a_file_where_it_is_asked_for(best: Path, small: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(best, run)
+    done = command("src.evaluate", str(run), "data.name=idx", "--write", f"data.root={small}")
+    assert b"on idx\ntest  " in done.stdout, done.stderr
+    written = json.loads((run / "evaluation-idx.json").read_text())
+    assert f"test  {written['correct']}/200 = " in done.stdout.decode()
+    assert written["checkpoint"] == "best.pt"
+
+
+def wrong_shape(root: Path) -> None:
+    write_data_set(root / "IDX" / "raw", 10, 10)
+    write_idx(root / "IDX" / "raw" / "t10k-images-idx3-ubyte", torch.zeros(10, 32, 32))
+
+
+def truncated(root: Path) -> None:
+    write_data_set(root / "IDX" / "raw", 10, 10)
+    os.truncate(root / "IDX" / "raw" / "t10k-labels-idx1-ubyte", 9)
+
+
+@pytest.mark.parametrize(
+    ("setting", "make", "said"),
+    [
+        ("data.fallback=digits", lambda _: None, "put your files into"),
+        ("data.fallback=digits", wrong_shape, "is no IDX file of unsigned bytes with 3 dimensions (n, *(28, 28))"),
+        ("data.fallback=digits", truncated, "truncated or damaged"),
+        ("data.name=emnist", lambda _: None, "data.name=emnist: must be one of mnist, "),
+        ("train.loss=bce", lambda _: None, "only data.* may differ from the run's own settings"),
+    ],
+)
+def test_data_that_does_not_fit(setting: str, make: object, said: str, best: Path, tmp_path: Path) -> None:
+    assert callable(make)
+    make(tmp_path)
+    done = command("src.evaluate", str(best), "data.name=idx", f"data.root={tmp_path}", setting)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_weights_of_another_model_or_none(best: Path, tmp_path: Path) -> None:
+    for name, content in (("model", {"layer.weight": torch.zeros(2, 2)}), ("nothing", None)):
+        run = tmp_path / name
+        (run / "checkpoints").mkdir(parents=True)
+        shutil.copy(best / "config.yaml", run)
+        if content:
+            checkpoint.write(run / "checkpoints" / "best.pt", {"format": 1, "model": content})
+    done = command("src.evaluate", str(tmp_path / "model"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert b"do not fit src/model.py" in done.stderr
+    assert b"has no weights yet" in command("src.evaluate", str(tmp_path / "nothing")).stderr

@@ -1,0 +1,108 @@
+"""The table of runs tells the truth of each, also of one that was killed or is broken."""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src import run, status
+from src.config import UserError
+from tests.conftest import command
+from tests.ranks import ROOT
+
+
+def make(path: Path, state: str = "finished", events: tuple[dict[str, str], ...] = (), **facts: object) -> Path:
+    path.mkdir(parents=True)
+    content = {"state": state, "step": 7, "world_size": 2, "data": "mnist", **facts}
+    (path / "status.json").write_text(json.dumps(content))
+    (path / "events.jsonl").write_text("".join(json.dumps({"time": "2026-01-02T03:04:05", **e}) + "\n" for e in events))
+    return path
+
+
+def shown(path: Path) -> dict[str, str]:
+    return dict(zip(status.HEAD, status.row(path), strict=True))
+
+
+def test_a_real_run(best: Path, tmp_path: Path) -> None:
+    done = command("src.status", str(best.parent))
+    head, row = done.stdout.decode().splitlines()
+    assert head.split() == ["run", "state", "step", "accuracy", "data", "ranks", "last", "event", "why"]
+    found = json.loads((best / "status.json").read_text())
+    assert row.split()[:3] == ["best", "finished", "5628"]
+    assert row.split()[3:7] == [f"{found['correct'] / 100:.2f}", "%", "mnist", "1"]
+    assert row.split()[7] == "finish"
+    assert status.runs(tmp_path) == []
+    assert status.runs(best) == [best]
+    with pytest.raises(UserError, match="no such folder"):
+        status.runs(tmp_path / "none")
+
+
+def test_running_or_killed(tmp_path: Path) -> None:
+    path = make(tmp_path / "x", "running")
+    lock = run.hold(path)
+    assert shown(path)["state"] == "running"
+    os.close(lock)
+    assert shown(path)["state"] == "killed"
+    (path / "lock").write_text(f"host not-{socket.gethostname()}, pid 1")
+    assert shown(path)["state"] == "running"  # on another host: not to be known from here
+    assert shown(make(tmp_path / "y", "preempted"))["state"] == "preempted"
+
+
+def test_why_it_stopped_or_was_started_again(tmp_path: Path) -> None:
+    stop, resume = {"event": "stop", "reason": "SIGTERM"}, {"event": "resume"}
+    assert shown(make(tmp_path / "a", "preempted", (stop,), reason="SIGTERM"))["why"] == "SIGTERM"
+    assert shown(make(tmp_path / "b", "running", (stop, resume)))["why"] == "SIGTERM (resumed 1 x)"
+    assert shown(make(tmp_path / "c", "running", (resume, resume)))["why"] == "killed (resumed 2 x)"
+    long = shown(make(tmp_path / "d", "failed", reason="first\nsecond " + "x" * 200))["why"]
+    assert long.startswith("first second xxx")
+    assert len(long) == status.WHY_LETTERS
+    assert shown(make(tmp_path / "e", "finished", ({"event": "finish"},)))["last event"] == "finish 2026-01-02 03:04:05"
+
+
+def test_it_shows_the_newest_step_and_test(tmp_path: Path) -> None:
+    path = make(tmp_path / "x", "running")
+    lines = [{"kind": "test", "step": 8, "accuracy": 0.5}, {"kind": "test", "step": 9, "accuracy": 0.75}]
+    lines.append({"kind": "train", "step": 11})
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "tes')
+    assert (shown(path)["step"], shown(path)["accuracy"]) == ("11", "75.00 %")
+
+
+def test_a_broken_run_breaks_no_table(tmp_path: Path) -> None:
+    make(tmp_path / "good")
+    for name in ("events.jsonl", "metrics.jsonl"):
+        (make(tmp_path / name) / name).write_text("rubbish\n")
+    for name, content in (("cut", '{"state": "fini'), ("list", "[1]")):
+        (make(tmp_path / name) / "status.json").write_text(content)
+    rows = {row[0]: row[1] for row in map(status.row, status.runs(tmp_path))}
+    assert rows == {
+        "good": "finished",
+        "events.jsonl": "damaged",
+        "metrics.jsonl": "damaged",
+        "cut": "?",
+        "list": "?",
+    }
+
+
+def test_watching_ends_quietly(tmp_path: Path) -> None:
+    make(tmp_path / "x")
+    watch = [sys.executable, "-m", "src.status", str(tmp_path), "--watch"]
+    with subprocess.Popen(watch, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], 120)[0]
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, b"")
+    assert out.startswith(b"run  state")  # no escape codes into a log
+    with subprocess.Popen(watch, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=120) == 141
