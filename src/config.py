@@ -97,9 +97,9 @@ class Optim:
     """How the weights move."""
 
     name: str = key("sgd", "optimizer", choices=("sgd", "adamw"), shapes=True)
-    lr: float = key(0.01, "learning rate (peak, where a schedule changes it)", above=0, shapes=True)
+    lr: float = key(0.01, "learning rate (peak, where a schedule changes it)", above=0, below=3e38, shapes=True)
     momentum: float = key(0.0, "momentum of sgd, first beta of adamw", minimum=0, below=1, shapes=True)
-    weight_decay: float = key(0.0, "L2 penalty (sgd) or decoupled decay (adamw)", minimum=0, shapes=True)
+    weight_decay: float = key(0.0, "L2 penalty (sgd) or decoupled decay (adamw)", minimum=0, below=3e38, shapes=True)
     schedule: str = key(
         "constant",
         "constant, or cosine or linear down to 0 at the last step",

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 from torch.distributed.elastic.multiprocessing.errors import record as record  # noqa: TID251
 
-from src.config import Train, UserError
+from src.config import JobFailed, Train, UserError
 from src.rendezvous import open_store
 
 T = TypeVar("T")
@@ -144,7 +144,13 @@ def join(settings: Train) -> Iterator[World]:
         timeout=timeout,
         device_id=device if backend == "nccl" else None,
     )
-    yield world
+    try:
+        yield world
+    except RuntimeError as error:
+        if "/gloo/" not in str(error):
+            raise
+        reason = str(error).partition("] ")[2].partition(". ")[0]  # without gloo's source line and its advice
+        raise JobFailed(f"rank {rank} lost another one, which failed before it: {reason}") from None
     # Only after a good end: a rank that failed must not wait here for the others.
     dist.destroy_process_group()
 

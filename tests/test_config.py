@@ -22,6 +22,7 @@ MISTAKES = {
     "train.epochs=true": "must be an integer",
     "train.global_batch_size=0": "must be at least 1",
     "optim.lr=-1": "must be above 0",
+    "optim.lr=1e39": "must be below 3e+38",
     "optim.lr=nan": "must be a number",
     "optim.lr=fast": "must be a number",
     "optim.momentum=1": "must be below 1",

@@ -104,6 +104,23 @@ def test_a_torchrun_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypatch: 
     assert job.output.count("error: torchrun's store at 127.0.0.1:9 does not answer: torchrun is gone\n") == 2
 
 
+def test_who_loses_another_rank_says_so_in_one_line(tmp_path: Path) -> None:
+    """The traceback on the console should be that of the rank that failed."""
+
+    def work() -> None:
+        with console.one_line_errors(), distributed.join(config.Train()) as world:
+            world.barrier()
+            if world.rank == 0:
+                os._exit(3)
+            world.barrier()
+
+    job = fork(2, work, tmp_path)
+    assert job.codes == [3, 1], job.output
+    assert job.output.startswith("error: rank 1 lost another one, which failed before it: ")
+    assert "Connection" in job.output
+    assert job.output.count("\n") == 1
+
+
 def test_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match=r"train.device=cuda: 1 ranks on this host, 0 GPUs; use train.device=cpu"):
