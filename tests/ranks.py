@@ -23,7 +23,7 @@ from src.distributed import World
 
 ROOT = Path(__file__).parent.parent
 torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports for a second: here once, not in every fork
-HUNG_SECONDS = 100  # a rank that takes longer says where it is, and ends
+HUNG_SECONDS = 300  # a rank that takes longer says where it is, and ends
 
 
 @dataclass

@@ -15,7 +15,7 @@ from src import lines, track, wandb_copy
 from src import run as run_room
 from src import train as train_room
 from tests.ranks import ROOT, Command, good_job, torchrun
-from tests.wandb_server import TrackedRun, WandbServer
+from tests.wandb_server import TrackedRun, WandbServer, core_of
 
 Done: TypeAlias = "subprocess.CompletedProcess[str]"
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
@@ -85,18 +85,6 @@ def last_confusion(run: Path) -> list[list[int]]:
         -1
     ]
     return found
-
-
-def core(parent: int) -> int:
-    """The pid of the process that wandb started."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
-        except OSError:
-            continue
-        if "wandb-core" in words[0] and words[2].split()[1] == str(parent):
-            return int(pid)
-    raise AssertionError("no wandb-core")
 
 
 def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> None:
@@ -269,7 +257,7 @@ def test_what_breaks_in_the_middle_is_repaired_by_push(
         while not any(tracked.history for tracked in server.runs.values()) and job.runs():
             time.sleep(0.05)
         if trouble == "core killed":
-            os.kill(core(job.pid), signal.SIGKILL)
+            os.kill(core_of(job.pid), signal.SIGKILL)
         else:
             server.mood = trouble
         before = len(expected(run))
@@ -292,10 +280,9 @@ def test_a_server_that_vanishes_at_the_end_is_repaired_by_push(small: str, tmp_p
     run = tmp_path / "runs" / "x"
     with WandbServer() as server:
         server.mood = "leave"
-        done = train(small, tmp_path, "track.timeout_seconds=8", **server.environment)
-        assert server.mood == "error"
+        done = train(small, tmp_path, "track.timeout_seconds=5", **server.environment)
         assert (done.returncode, done.stderr.count("warning: ")) == (0, 1), done.stderr
-        assert server.artifacts == []
+        assert not any(artifact.committed for artifact in server.artifacts)
         server.mood = "well"
         assert push(run, tmp_path, **server.environment).returncode == 0
         (tracked,) = server.runs.values()

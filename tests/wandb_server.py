@@ -11,12 +11,14 @@ until the run's end, when the first artifact comes, then an error to all), "gone
 import contextlib
 import gzip
 import json
+import os
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -304,3 +306,15 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_CONNECT = _reply
 
     return Handler
+
+
+def core_of(parent: int) -> int:
+    """The pid of the process that wandb started."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+        except OSError:
+            continue
+        if "wandb-core" in words[0] and words[2].split()[1] == str(parent):
+            return int(pid)
+    raise AssertionError("no wandb-core")
