@@ -48,6 +48,17 @@ def status(run: Path) -> dict[str, Any]:
     return content
 
 
+def trained(run: Path, settings: Config) -> bool:
+    """Whether the run was finished with these settings: there is nothing to start.
+
+    A host of several that comes back to a finished run would wait for the others in vain.
+    """
+    found = status(run)
+    if found.get("state") != "finished" or found.get("epoch", 0) < settings.train.epochs:
+        return False
+    return config.shaping(config.load(run / "config.yaml")) == config.shaping(settings)
+
+
 def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[int, str]:
     """(exit code, one line) for a job that found `before` in status.json and left `after`.
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One host of several, by whatever started it: HEAD=host:port NODES=2 NODE_RANK=0 JOB=id launch/node.sh [key=value ...]
-# HEAD is the same on all, and its host is NODE_RANK 0. Ranks are this host's GPUs, else RANKS_PER_NODE, else the
-# processors that it was given. PYTHON may be several words (a container's runtime). BY_STATUS=1: exit codes
-# of launch.job instead of torchrun's.
+# HEAD is the same on all, and its host is NODE_RANK 0, which Slurm and an Indexed Job of Kubernetes tell themselves.
+# Ranks are this host's GPUs, else RANKS_PER_NODE, else the processors that it was given. PYTHON may be several words
+# (a container's runtime). BY_STATUS=1: exit codes of launch.job instead of torchrun's.
 set -euo pipefail
 : "${HEAD:?}" "${NODES:?}" "${JOB:?}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,7 +20,8 @@ fi
 options=(--nnodes="$NODES" --nproc-per-node="$ranks" --max-restarts="${MAX_RESTARTS:-3}")
 # is_host: torchrun compares names to find out, and is wrong where a host has several.
 options+=(--rdzv-backend=c10d --rdzv-endpoint="$HEAD" --rdzv-id="$JOB")
-options+=(--rdzv-conf="is_host=$((${NODE_RANK:-${SLURM_NODEID:-0}} == 0))")
+node=${NODE_RANK:-${JOB_COMPLETION_INDEX:-${SLURM_NODEID:-0}}}
+options+=(--rdzv-conf="is_host=$((node == 0))")
 if [[ -n ${ADDRESS:-${SLURMD_NODENAME:-}} ]]; then
   options+=(--local-addr="${ADDRESS:-$SLURMD_NODENAME}")
 fi

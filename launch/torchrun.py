@@ -11,9 +11,11 @@ import signal
 import sys
 import tempfile
 
+from torch.distributed import DistError  # noqa: TID251
 from torch.distributed import run as elastic  # noqa: TID251
 from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: TID251
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: TID251
+from torch.distributed.elastic.rendezvous import RendezvousError  # noqa: TID251
 
 from launch import job
 from src import config
@@ -43,9 +45,15 @@ def main() -> None:
 
 def judged(arguments: list[str], settings: list[str]) -> int:
     """Run the job; the exit code is the verdict on the run. Raises UserError before anything starts."""
-    run = job.directory(job.check(settings))
+    checked = job.check(settings)
+    run = job.directory(checked)
+    if job.trained(run, checked):
+        print(f"{run}: was finished already", flush=True)
+        return job.FINISHED
     before = job.status(run)
-    code, text = job.verdict(before, job.status(run), supervise(arguments))
+    at = arguments.index("src.train") + 1
+    ended = supervise([*arguments[:at], "data.fallback=none", *settings])
+    code, text = job.verdict(before, job.status(run), ended)
     print(f"{run}: {text}", flush=True)
     return code
 
@@ -54,6 +62,7 @@ def supervise(arguments: list[str]) -> int:
     """Run torchrun in this process; the exit code of the rank that failed first, or 128 + the signal."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)  # torchrun's own comes with the ranks, perhaps after minutes of waiting
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if "LOGLEVEL" not in os.environ:  # torchrun's own variable: whoever sets it wants to read them
         logging.disable(logging.ERROR)
@@ -64,7 +73,15 @@ def supervise(arguments: list[str]) -> int:
             return _first(failed)
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
+        except (RendezvousError, DistError) as lost:
+            print(f"error: torchrun lost the other hosts: {str(lost).partition('. ')[0][:300]}", file=sys.stderr)
+            return job.FAILED
     return 0
+
+
+def _leave(number: int, frame: object) -> None:
+    """The first process of a container has no default for signals: without a handler it is deaf."""
+    raise SignalException("asked to leave before the ranks were there", signal.Signals(number))
 
 
 def _first(failed: ChildFailedError) -> int:

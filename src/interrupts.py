@@ -90,7 +90,7 @@ class Interrupts:
 
     def _other_reason(self) -> str:
         if self._stop_file.exists():
-            return "STOP file"
+            return f"STOP file{': restart' if _reads(self._stop_file) == 'restart' else ''}"
         if time.time() > self._deadline[0]:
             return self._deadline[1]
         return ""
@@ -98,6 +98,14 @@ class Interrupts:
 
 def _nothing(number: int, frame: object) -> None:
     """Python needs a handler, or the signal kills; the pipe tells the thread."""
+
+
+def _reads(file: Path) -> str:
+    """What the file says, '' if it cannot be read."""
+    try:
+        return file.read_text(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _deadline(max_minutes: float) -> tuple[float, str]:

@@ -265,6 +265,8 @@ def provenance(everywhere: list[str], devices: list[str], data: DataSet) -> dict
 
 
 def _git() -> dict[str, Any] | None:
+    """The commit: asked of git, or where there is none (a container image) the one that was built, None if unknown."""
+
     def ask(*words: str) -> str:
         done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
@@ -272,7 +274,8 @@ def _git() -> dict[str, Any] | None:
     try:
         return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
-        return None
+        commit = os.environ.get("IMAGE_COMMIT", "")  # git describe --always --dirty
+        return {"commit": commit.removesuffix("-dirty"), "dirty": commit.endswith("-dirty")} if commit else None
 
 
 def device_name(device: torch.device) -> str:

@@ -218,6 +218,7 @@ def test_what_is_wrong_with_the_python_is_said(tmp_path: Path) -> None:
         ({"state": "running", "step": 5}, {"state": "preempted", "step": 9, "reason": "SIGUSR1"}, 1, GO_ON),
         ({"state": "running", "step": 5}, {"state": "preempted", "step": 9, "reason": "STOP file"}, 0, STOPPED),
         ({}, {"state": "preempted", "step": 9, "reason": "train.max_minutes"}, 0, STOPPED),
+        ({}, {"state": "preempted", "step": 9, "reason": "STOP file: restart"}, 0, GO_ON),
         ({"step": 5}, {"state": "running", "step": 9}, 137, GO_ON),
         ({"step": 5}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, GO_ON),
         ({"step": 9}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, FAILED),
