@@ -12,14 +12,14 @@ RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==0.13.9
 
 FROM ${BASE_IMAGE}
 WORKDIR /job
+COPY --from=tools /opt/uv/bin/uv /usr/local/bin/uv
 # The dependencies are a layer of their own, gigabytes that no change of the source moves. It is made in place:
-# copied from the other stage it would be written twice.
+# copied from another stage it would be written twice.
 COPY requirements.lock ./
-RUN --mount=type=bind,from=tools,source=/opt/uv,target=/opt/uv \
-    --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/root/.cache/uv \
     export UV_LINK_MODE=copy \
-    && /opt/uv/bin/uv venv --python="$(command -v python3)" /opt/venv \
-    && /opt/uv/bin/uv pip sync --python=/opt/venv/bin/python --compile-bytecode --require-hashes requirements.lock
+    && uv venv --python="$(command -v python3)" /opt/venv \
+    && uv pip sync --python=/opt/venv/bin/python --compile-bytecode --require-hashes requirements.lock
 ENV PATH=/opt/venv/bin:$PATH PYTHON=/opt/venv/bin/python HOME=/tmp NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY configs configs
 COPY launch launch
