@@ -24,11 +24,12 @@ ENV PATH=/opt/venv/bin:$PATH PYTHON=/opt/venv/bin/python HOME=/tmp NVIDIA_DRIVER
 COPY configs configs
 COPY launch launch
 COPY src src
+# There is no .git here: provenance.json takes the commit from this variable. It is above a RUN because buildah's
+# cache looks for a changed argument only there.
+ARG COMMIT=""
 # The bytecode is trusted unseen: the source here never changes, and its folder is read-only.
 RUN python -m compileall -q --invalidation-mode=unchecked-hash launch src \
     && install -d -m 1777 data runs
-# There is no .git here: provenance.json takes the commit from this variable.
-ARG COMMIT=""
 ENV IMAGE_COMMIT=$COMMIT
 LABEL org.opencontainers.image.title="distributed-training-job" \
       org.opencontainers.image.licenses="Apache-2.0" \

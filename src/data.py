@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +112,12 @@ def folder(settings: config.Data) -> Path:
 
 
 def missing(settings: config.Data) -> list[str]:
-    """The names of the raw files that are not there."""
-    return [name for name in FILES if not (folder(settings) / name).exists()]
+    """The names of the raw files that are not there. Raises UserError where this user may not look."""
+    raw = folder(settings)
+    try:
+        return [name for name in FILES if not (raw / name).exists()]
+    except PermissionError:
+        raise UserError(f"data.root: {raw} cannot be read by user {os.geteuid()}; chmod it, or be its owner") from None
 
 
 def answering(settings: config.Data, seconds: float) -> str:

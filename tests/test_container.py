@@ -95,6 +95,7 @@ class Container:
         """As `docker run --read-only --tmpfs=/tmp --user=USER -v data:/job/data:ro -v runs:/job/runs` would."""
         runs.mkdir(exist_ok=True)
         os.chown(runs, 12345, 0)
+        data.chmod(0o755)
         command = ["env", "-i", *self.config["Env"], *self.config["Entrypoint"], *arguments]
         return subprocess.Popen(
             [str(SCRIPT), "run", str(self.root), USER, str(data), str(runs), *command],

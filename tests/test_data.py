@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import re
 import resource
 import threading
@@ -267,3 +268,14 @@ def test_the_digits_stand_in_and_say_so(tmp_path: Path, monkeypatch: pytest.Monk
     assert facts["data"]["name"] == "digits"
     assert facts["data"]["note"].startswith("mnist is not here")
     assert facts["data"]["sha256"] == digits.SHA256
+
+
+def test_a_folder_of_somebody_else_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(mode=0)
+    before = os.geteuid()
+    os.seteuid(before or 12345)  # root may look everywhere
+    try:
+        with pytest.raises(config.UserError, match=r"^data\.root: .* cannot be read by user \d+; chmod it"):
+            data.prepare(config.Data(root=str(tmp_path / "theirs" / "data")), print)
+    finally:
+        os.seteuid(before)
