@@ -1,6 +1,8 @@
 """launch/slurm.sbatch on a real cluster of two nodes: `make test-slurm`."""
 
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -165,3 +167,16 @@ def test_a_mistake_does_not_reach_the_queue(cluster: Cluster) -> None:
     with pytest.raises(AssertionError, match="did you mean optim"):
         cluster.run(*words)
     assert not cluster.run("squeue", "-h").strip()
+
+
+def test_the_doctor_asks_the_job_s_other_host(cluster: Cluster, tmp_path: Path) -> None:
+    checks = ("host name", "interface", "port", "hosts", "all-reduce")
+    words = [sys.executable, "-m", "src.doctor", f"run.root={tmp_path}", "--json", "--seconds=110", "--only", *checks]
+    log = tmp_path / "log"
+    cluster.idle()
+    cluster.run("sbatch", "-W", "-N2", "-c2", "-D", str(ROOT), "-o", str(log), f"--wrap={shlex.join(words)}")
+    found = {line["check"]: line for line in map(json.loads, log.read_text().splitlines())}
+    assert {line["state"] for line in found.values()} == {"green"}, log.read_text()
+    assert "1 asked by srun: all reach 10.77.0.1" in found["hosts"]["found"]
+    assert found["interface"]["found"].startswith("gloo takes eth0 (10.77.0.1")
+    assert found["all-reduce"]["found"].endswith("DDP, gloo")
