@@ -37,8 +37,7 @@ base() {
     return
   fi
   echo "no registry answers: $name is made of Debian's packages" >&2
-  mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$TMPDIR/base.tar" \
-    http://deb.debian.org/debian
+  mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$TMPDIR/base.tar"
   container=$(build_tool from scratch)
   build_tool add -q "$container" "$TMPDIR/base.tar" / >/dev/null
   # Whom this machine trusts (a proxy, perhaps), the build trusts: in this base, never in the Dockerfile.
