@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from src import config
-from src.config import Config, UserError
+from src import config, schema
+from src.config import UserError
+from src.schema import Config
 
 FINISHED, FAILED, MISTAKE, STOPPED, GO_ON = 0, 1, 2, 3, 75
 ASKED = ("STOP file", "train.max_minutes")  # reasons that are the user's own: nobody starts the job again
@@ -36,7 +37,7 @@ def check(arguments: list[str]) -> Config:
 
 def directory(settings: Config) -> Path:
     """The run directory, as src.run names it."""
-    return Path(settings.run.root) / (settings.run.name or f"{settings.data.name}-{config.fingerprint(settings)}")
+    return Path(settings.run.root) / (settings.run.name or f"{settings.data.name}-{schema.fingerprint(settings)}")
 
 
 def status(run: Path) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def trained(run: Path, settings: Config) -> bool:
     found = status(run)
     if found.get("state") != "finished" or found.get("epoch", 0) < settings.train.epochs:
         return False
-    return config.shaping(config.load(run / "config.yaml")) == config.shaping(settings)
+    return schema.shaping(config.load(run / "config.yaml")) == schema.shaping(settings)
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[int, str]:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from launch import job
 from src import config
-from src.config import Config, UserError
+from src.config import UserError
+from src.schema import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")

@@ -11,7 +11,8 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from src.config import Track, without_secrets
+from src.config import without_secrets
+from src.schema import Track
 
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 SHOWN = 200  # characters of a foreign error

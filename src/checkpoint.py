@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src import config
-from src.config import Config, UserError
+from src import config, schema
+from src.config import UserError
 from src.distributed import World
 from src.optimizer import NonFinite, Optimizer
 from src.progress import Progress
 from src.run import Run
+from src.schema import Config
 
 FORMAT = 1
 MARK = b"sha256:"
@@ -249,7 +250,7 @@ class Checkpoints:
                 raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
         content = training.content() | {
             "config": config.as_dict(self._settings),
-            "fingerprint": config.fingerprint(self._settings),
+            "fingerprint": schema.fingerprint(self._settings),
             "data_sha256": self._data_sha256,
             "torch": str(torch.__version__),
         }

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from src.config import Config, JobFailed, UserError
+from src.config import JobFailed, UserError
 from src.data import DataSet
 from src.distributed import World, is_first
 from src.metrics import Metrics
 from src.progress import Progress
+from src.schema import Config
 
 FIRST_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
 

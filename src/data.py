@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src import config, files
+from src import config, files, schema
 from src.config import UserError
 from src.distributed import World
 from src.model import CLASSES, PIXELS, SHAPE
@@ -91,7 +91,7 @@ def _headline(name: str, note: str) -> str:
     return f"NOT THE DATA ASKED FOR: training on {name}, rendered here: {note}"
 
 
-def load(settings: config.Data, world: World, say: Callable[[str], None]) -> DataSet:
+def load(settings: schema.Data, world: World, say: Callable[[str], None]) -> DataSet:
     """The data set of the settings, or the rendered digits where there is no other and they are allowed.
 
     The first rank of each node fetches and checks the files; all map them, so that a node holds one copy
@@ -106,12 +106,12 @@ def load(settings: config.Data, world: World, say: Callable[[str], None]) -> Dat
     return DataSet(first.name, _split(raw, *TRAIN), _split(raw, *TEST), first.checksums, first.note)
 
 
-def folder(settings: config.Data) -> Path:
+def folder(settings: schema.Data) -> Path:
     """Where the raw files of the data set are."""
     return Path(settings.root) / FOLDERS[settings.name] / "raw"
 
 
-def missing(settings: config.Data) -> list[str]:
+def missing(settings: schema.Data) -> list[str]:
     """The names of the raw files that are not there. Raises UserError where this user may not look."""
     raw = folder(settings)
     try:
@@ -120,7 +120,7 @@ def missing(settings: config.Data) -> list[str]:
         raise UserError(f"data.root: {raw} cannot be read by user {os.geteuid()}; chmod it, or be its owner") from None
 
 
-def answering(settings: config.Data, seconds: float) -> str:
+def answering(settings: schema.Data, seconds: float) -> str:
     """The mirror that would be fetched from, '' if none answers. Takes a byte from it, and no more."""
     source = _source(settings.name)
     raw, (packed, _) = folder(settings), source.resources[0]
@@ -128,7 +128,7 @@ def answering(settings: config.Data, seconds: float) -> str:
     return next((mirror for mirror in asked if files.answers(mirror, packed, seconds)), "")
 
 
-def prepare(settings: config.Data, say: Callable[[str], None]) -> _Prepared:
+def prepare(settings: schema.Data, say: Callable[[str], None]) -> _Prepared:
     """Make sure that the files are there and whole; on the first rank of a node. Raises UserError."""
     raw = folder(settings)
     if not missing(settings):
@@ -145,7 +145,7 @@ def prepare(settings: config.Data, say: Callable[[str], None]) -> _Prepared:
     return _Prepared(settings.name, _checked(settings.name, raw), "")
 
 
-def _provide(settings: config.Data, raw: Path, say: Callable[[str], None]) -> None:
+def _provide(settings: schema.Data, raw: Path, say: Callable[[str], None]) -> None:
     if settings.name == "digits":
         from src import digits  # needs numpy and Pillow, which nothing else here does
 
@@ -166,7 +166,7 @@ def _source(name: str) -> Any:
     return getattr(datasets, FOLDERS[name])
 
 
-def _how_to(settings: config.Data, raw: Path, error: files.Unreachable) -> str:
+def _how_to(settings: schema.Data, raw: Path, error: files.Unreachable) -> str:
     return (
         f"data.name={settings.name}: no mirror answers ({error}); put {', '.join(FILES)} into {raw}, "
         "or name a folder or URL with the .gz files: data.mirrors=[...]; "

@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 from torch.distributed.elastic.multiprocessing.errors import record as record  # noqa: TID251
 
-from src.config import JobFailed, Train, UserError
+from src.config import JobFailed, UserError
 from src.rendezvous import open_store
+from src.schema import Train
 
 T = TypeVar("T")
 

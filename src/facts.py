@@ -8,9 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from src import config, lines
-from src.config import Config, UserError
+from src import config, lines, schema
+from src.config import UserError
 from src.run import read_status
+from src.schema import Config
 
 Facts = dict[str, Any]
 Event = dict[str, Any]
@@ -197,7 +198,7 @@ def command(made_by: Facts) -> str:
 def _settings(settings: Config) -> list[list[Any]]:
     """[key, value, default] of every setting."""
     return [
-        [f"{section}.{name}", value, config.value_of(config.Config(), f"{section}.{name}")]
+        [f"{section}.{name}", value, schema.value_of(schema.Config(), f"{section}.{name}")]
         for section, values in config.as_dict(settings).items()
         for name, value in values.items()
     ]

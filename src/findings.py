@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from src.config import Config
+from src.schema import Config
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 from torch import Tensor, nn
 
-from src import config
+from src import schema
 from src.config import UserError
 from src.distributed import World
 from src.sharding import Part
@@ -58,7 +58,7 @@ class Gradients(Protocol):
         """Seconds that this rank has waited for others so far (0 where nobody measures it)."""
 
 
-def shards(settings: config.Train, world: World) -> tuple[int, range]:
+def shards(settings: schema.Train, world: World) -> tuple[int, range]:
     """(number of shards, this rank's own): one per rank, or with bitwise always train.shards.
 
     Raises UserError for more ranks than shards.
@@ -74,7 +74,7 @@ def shards(settings: config.Train, world: World) -> tuple[int, range]:
     return settings.shards, range(starts[world.rank], starts[world.rank + 1])
 
 
-def build(module: nn.Module, loss: Loss, settings: config.Train, world: World) -> Gradients:
+def build(module: nn.Module, loss: Loss, settings: schema.Train, world: World) -> Gradients:
     """The way of the settings. Raises UserError where it is impossible."""
     number, own = shards(settings, world)
     seed = Seed(settings.seed, world.device)
@@ -94,7 +94,7 @@ def agreed(total: Total, step: int) -> bool:
     return step % GPU_LOOK_STEPS == 0 and bool(total.votes > 0)
 
 
-def _shared_memory(settings: config.Train, world: World, number: int, own: range) -> tuple[SharedMemory | None, str]:
+def _shared_memory(settings: schema.Train, world: World, number: int, own: range) -> tuple[SharedMemory | None, str]:
     """The memory that the ranks share, or None and why there is none; the same on all ranks."""
     if settings.exchange == "backend":
         return None, ""

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from src import distributed, gradients, shared_memory
-from src.config import Config
 from src.distributed import World
 from src.findings import Finding, Plan, green, red, yellow
+from src.schema import Config
 
 CGROUP = Path("/sys/fs/cgroup")
 CARDS = Path("/proc/driver/nvidia/gpus")  # what the driver has, whatever torch says

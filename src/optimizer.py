@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from src import config
+from src import schema
 from src.config import JobFailed
 from src.gradients import GPU_LOOK_STEPS, Total
 
@@ -18,7 +18,7 @@ class NonFinite(JobFailed):
 class Optimizer:
     """torch's SGD or AdamW and its schedule; `steps` is the length of the whole training."""
 
-    def __init__(self, module: nn.Module, settings: config.Optim, steps: int) -> None:
+    def __init__(self, module: nn.Module, settings: schema.Optim, steps: int) -> None:
         self._settings, self._steps = settings, steps
         self.torch = _build(module, settings)
         self._constant = settings.schedule == "constant" and settings.warmup_steps == 0
@@ -89,7 +89,7 @@ class PlainSGD:
         """Nothing to take back."""
 
 
-def _build(module: nn.Module, settings: config.Optim) -> "torch.optim.Optimizer | PlainSGD":
+def _build(module: nn.Module, settings: schema.Optim) -> "torch.optim.Optimizer | PlainSGD":
     on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
     if settings.name == "sgd" and settings.momentum == 0 and on_cpu:
         return PlainSGD(module, settings.lr, settings.weight_decay)

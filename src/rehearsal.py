@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from src import config, console, distributed, gradients, interrupts, model, network
-from src.config import Config
 from src.distributed import World
 from src.findings import Finding, Plan, green, red
+from src.schema import Config
 from src.sharding import Part
 
 RANKS, STEPS = 2, 50

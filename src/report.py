@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from src import data, facts, gallery, model, picture, trained
 from src.checkpoint import weights_sha256
-from src.config import Config, JobFailed, UserError
+from src.config import JobFailed, UserError
 from src.console import one_line_errors
 from src.data import Split
 from src.distributed import World
 from src.facts import Facts
 from src.run import write_whole
+from src.schema import Config
 
 NAME, COMPARED = "report.html", "compare.html"
 TEMPLATE = Path(__file__).with_name("report.html")

@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
-from src import config
-from src.config import Config, UserError
+from src import config, schema
+from src.config import UserError
 from src.data import DataSet
 from src.distributed import World, hosts
 from src.lines import Lines
 from src.progress import Progress
+from src.schema import Config
 
 LOCK_SECONDS = 5.0  # a rank that was told to leave needs a moment to save
 STOP = "STOP"
@@ -34,7 +35,7 @@ def directory(settings: Config) -> Path:
 
 def default_name(settings: Config) -> str:
     """The data set and the fingerprint of the settings that shape the result."""
-    return f"{settings.data.name}-{config.fingerprint(settings)}"
+    return f"{settings.data.name}-{schema.fingerprint(settings)}"
 
 
 def on(settings: Config, data: DataSet) -> Config:
@@ -121,8 +122,8 @@ class Run:
         file = self.path / "config.yaml"
         if not file.exists():
             return
-        now = config.shaping(self._settings)
-        then = config.shaping(config.load(file))
+        now = schema.shaping(self._settings)
+        then = schema.shaping(config.load(file))
         changed = [
             f"{name} {then.get(name, 'unset')} -> {now.get(name, 'unset')}"
             for name in sorted(then.keys() | now.keys())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from src import config, model
+from src import model, schema
 from src.data import Split
 
 # Samples gathered and scaled at once: a few steps' worth costs little more than one and stays in the cache.
@@ -48,7 +48,7 @@ class Order:
 class Batches:
     """This rank's parts of every global batch."""
 
-    def __init__(self, split: Split, settings: config.Train, own: range, shards: int, device: torch.device) -> None:
+    def __init__(self, split: Split, settings: schema.Train, own: range, shards: int, device: torch.device) -> None:
         self._split, self._own, self._shards, self._device = split.to(device), own, shards, device
         self._batch_size, self._loss = settings.global_batch_size, settings.loss
         self._orders = [Order(len(split), shard, shards, settings.seed) for shard in own]

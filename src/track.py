@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from src import account, config, data, trained
-from src.config import Config, JobFailed, UserError
+from src.config import JobFailed, UserError
 from src.console import one_line_errors
 from src.distributed import World
 from src.metrics import evaluate
 from src.run import hold, read_status
+from src.schema import Config
 from src.tracking import pictures
 from src.wandb_copy import Copy
 

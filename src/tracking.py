@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from src import account, config, gallery, wandb_copy
-from src.config import Config
 from src.console import Console
 from src.data import Split
 from src.distributed import World
@@ -16,6 +15,7 @@ from src.metrics import Metrics
 from src.model import CLASSES, SHAPE
 from src.progress import Progress
 from src.run import Run
+from src.schema import Config
 from src.wandb_copy import Copy
 
 FAILED_SECONDS = 5.0  # a job that failed must be gone soon: its record is safe

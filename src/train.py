@@ -18,7 +18,6 @@ if __name__ == "__main__":
 from src import config, console, data, distributed, model, run
 from src import gradients as gradient_room
 from src.checkpoint import Checkpoints, Training, weights_sha256
-from src.config import Config
 from src.console import Console
 from src.data import DataSet
 from src.distributed import World
@@ -28,6 +27,7 @@ from src.metrics import Metrics, evaluate
 from src.optimizer import Optimizer
 from src.progress import Progress, Speed
 from src.run import Run
+from src.schema import Config
 from src.sharding import Batches
 from src.tracking import Tracker
 

@@ -7,8 +7,9 @@ from typing import Any
 from torch import nn
 
 from src import checkpoint, config, model
-from src.config import Config, UserError
+from src.config import UserError
 from src.run import read_status
+from src.schema import Config
 
 
 @dataclass(frozen=True)

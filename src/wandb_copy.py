@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from src import account, lines
-from src.config import Track
+from src.schema import Track
 
 LOOK_SECONDS = 2.0  # between looks at the record
 START_SECONDS = 2.0  # training waits so long for W&B to start: beside it, the start would take longer

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import config, data, files
+from src import config, data, files, schema
 from src.findings import Plan
 from tests.ranks import ROOT, good_job
 
@@ -48,7 +48,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
 def mnist(tmp_path_factory: pytest.TempPathFactory) -> str:
     """data.root of the real MNIST: from MNIST_MIRROR, ../shared/mnist or torchvision's mirrors."""
     root = tmp_path_factory.mktemp("mnist")
-    settings = config.Data(root=str(root), mirrors=mnist_mirrors(), fallback="none")
+    settings = schema.Data(root=str(root), mirrors=mnist_mirrors(), fallback="none")
     try:
         data.prepare(settings, print)
     except (config.UserError, files.Unreachable) as error:

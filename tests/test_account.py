@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src import account, config
-from src.config import Track
+from src.schema import Track
 
 KEY = "5ec4e7" * 7
 

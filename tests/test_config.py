@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src import config
+from src import config, schema
 from src.config import UserError
 from tests.ranks import ROOT
 
@@ -65,7 +65,7 @@ def test_mistakes_in_a_file_name_the_file(text: str, advice: str, tmp_path: Path
 @pytest.mark.parametrize("text", ["", "# a comment\n", "train:\n", "train: {}\ndata:\n  # name: digits\n"])
 def test_a_file_may_say_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
-    assert config.parse([f"config={tmp_path / 'mine.yaml'}"]) == config.Config()
+    assert config.parse([f"config={tmp_path / 'mine.yaml'}"]) == schema.Config()
 
 
 def test_one_file_at_most() -> None:
@@ -93,18 +93,18 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_tells_results_apart_and_nothing_else() -> None:
-    base = config.fingerprint(config.parse([]))
+    base = schema.fingerprint(config.parse([]))
     for same in ("train.epochs=3", "log.every=5", "train.device=cpu", "track.notes=x", "run.root=r", "train.shards=4"):
-        assert config.fingerprint(config.parse([same])) == base, same
+        assert schema.fingerprint(config.parse([same])) == base, same
     for other in ("optim.lr=0.1", "train.seed=1", "data.name=digits", "train.sync=bitwise", "optim.schedule=linear"):
-        assert config.fingerprint(config.parse([other])) != base, other
+        assert schema.fingerprint(config.parse([other])) != base, other
     cosine = ["optim.schedule=cosine"]
-    assert config.fingerprint(config.parse(cosine)) != config.fingerprint(config.parse([*cosine, "train.epochs=3"]))
+    assert schema.fingerprint(config.parse(cosine)) != schema.fingerprint(config.parse([*cosine, "train.epochs=3"]))
 
 
 def test_help_names_every_key_with_its_default() -> None:
     text = config.help_text()
-    for name in config.KEYS:
+    for name in schema.KEYS:
         assert f"  {name} " in text
     assert "(a number; default 0.01)" in text
 
@@ -119,4 +119,4 @@ def test_every_file_loads_and_begins_with_its_command(file: Path) -> None:
 
 
 def test_mnist_yaml_is_the_default() -> None:
-    assert config.parse([f"config={ROOT / 'configs/mnist.yaml'}"]) == config.Config()
+    assert config.parse([f"config={ROOT / 'configs/mnist.yaml'}"]) == schema.Config()

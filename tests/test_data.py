@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import config, data, digits, files
+from src import config, data, digits, files, schema
 from src.config import UserError
 from src.distributed import World
 from tests.conftest import write_data_set, write_idx
@@ -83,8 +83,8 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def settings(root: Path, *mirrors: str, fallback: str = "none", name: str = "kmnist") -> config.Data:
-    return config.Data(name=name, root=str(root), mirrors=list(mirrors), fallback=fallback)
+def settings(root: Path, *mirrors: str, fallback: str = "none", name: str = "kmnist") -> schema.Data:
+    return schema.Data(name=name, root=str(root), mirrors=list(mirrors), fallback=fallback)
 
 
 def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[str]:
@@ -95,7 +95,7 @@ def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[
     from src import distributed
 
     def work() -> str:
-        with distributed.join(config.Train(timeout_seconds=2)) as world:
+        with distributed.join(schema.Train(timeout_seconds=2)) as world:
             try:
                 return data.load(settings(root, *mirrors), world, print).fingerprint
             except UserError as error:
@@ -248,7 +248,7 @@ def test_mnist_itself_altered_is_named(mnist: str, tmp_path: Path) -> None:
         (raw / name).write_bytes((Path(mnist) / "MNIST" / "raw" / name).read_bytes())
     (raw / data.FILES[3]).write_bytes((raw / data.FILES[3]).read_bytes()[:-1] + b"\x00")
     with pytest.raises(UserError, match=data.MNIST_SHA256[data.FILES[3]]):
-        data.load(config.Data(root=str(tmp_path)), World(), print)
+        data.load(schema.Data(root=str(tmp_path)), World(), print)
 
 
 def test_the_digits_stand_in_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +276,6 @@ def test_a_folder_of_somebody_else_is_one_line(tmp_path: Path) -> None:
     os.seteuid(before or 12345)  # root may look everywhere
     try:
         with pytest.raises(config.UserError, match=r"^data\.root: .* cannot be read by user \d+; chmod it"):
-            data.prepare(config.Data(root=str(tmp_path / "theirs" / "data")), print)
+            data.prepare(schema.Data(root=str(tmp_path / "theirs" / "data")), print)
     finally:
         os.seteuid(before)

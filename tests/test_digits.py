@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from src import config, data, digits, files, model, strokes
+from src import data, digits, files, model, schema, strokes
 from src.config import UserError
 from src.distributed import World
 from tests.ranks import ROOT
@@ -64,7 +64,7 @@ def test_mnist_s_own_format(raw: Path) -> None:
 
 
 def test_loaded_as_a_data_set(raw: Path, test: Split) -> None:
-    chosen = data.load(config.Data(name="digits", root=str(raw.parents[1])), World(), print)
+    chosen = data.load(schema.Data(name="digits", root=str(raw.parents[1])), World(), print)
     assert (chosen.name, chosen.note, chosen.checksums) == ("digits", "", digits.SHA256)
     assert chosen.test.labels.tolist() == test[1].tolist()
     assert np.array_equal(chosen.test.images.numpy(), test[0].reshape(-1, 784))

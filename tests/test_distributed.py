@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import config, console, distributed, rendezvous
+from src import console, distributed, rendezvous, schema
 from src.config import UserError
 from src.distributed import World
 from tests.ranks import fork, in_world
@@ -74,7 +74,7 @@ def test_an_impossible_environment(variables: dict[str, str], advice: str, monke
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError) as error, distributed.join(config.Train()):
+    with pytest.raises(UserError) as error, distributed.join(schema.Train()):
         pass
     assert advice in str(error.value)
 
@@ -87,7 +87,7 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
             monkeypatch.setenv(name, str(value))
         with pytest.raises(UserError, match=rf"MASTER_PORT={port}: the port on 127.0.0.1 is in use: choose another"):
-            with distributed.join(config.Train(timeout_seconds=5)):
+            with distributed.join(schema.Train(timeout_seconds=5)):
                 pass
 
 
@@ -96,7 +96,7 @@ def test_a_torchrun_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypatch: 
 
     def work() -> None:
         os.environ["MASTER_PORT"] = "9"  # the discard port: refuses at once
-        with console.one_line_errors(), distributed.join(config.Train()):
+        with console.one_line_errors(), distributed.join(schema.Train()):
             pass
 
     job = fork(2, work, tmp_path)
@@ -108,7 +108,7 @@ def test_who_loses_another_rank_says_so_in_one_line(tmp_path: Path) -> None:
     """The traceback on the console should be that of the rank that failed."""
 
     def work() -> None:
-        with console.one_line_errors(), distributed.join(config.Train()) as world:
+        with console.one_line_errors(), distributed.join(schema.Train()) as world:
             world.barrier()
             if world.rank == 0:
                 os._exit(3)
@@ -124,7 +124,7 @@ def test_who_loses_another_rank_says_so_in_one_line(tmp_path: Path) -> None:
 def test_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match=r"train.device=cuda: 1 ranks on this host, 0 GPUs; use train.device=cpu"):
-        with distributed.join(config.Train(device="cuda")):
+        with distributed.join(schema.Train(device="cuda")):
             pass
 
 
@@ -149,7 +149,7 @@ def test_a_leftover_address_is_not_believed(tmp_path: Path) -> None:
             agent.set("meeting//invitation", f"127.0.0.1 {dead.port} - 0123")
             agent.set("stale", "yes")
         agent.get("stale")
-        with distributed.join(config.Train()) as world:
+        with distributed.join(schema.Train()) as world:
             return sum(world.gather(1))
 
     job = fork(2, work, tmp_path)

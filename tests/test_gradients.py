@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import config, gradients, model
+from src import config, gradients, model, schema
 from src.config import UserError
 from src.data import Split
 from src.distributed import World
@@ -126,7 +126,7 @@ def test_the_exchange_says_what_it_is(tmp_path: Path) -> None:
 
 def test_votes_reach_every_rank(tmp_path: Path) -> None:
     def work(world: World) -> list[bool]:
-        chosen = config.Train(global_batch_size=BATCH)
+        chosen = schema.Train(global_batch_size=BATCH)
         number, own = gradients.shards(chosen, world)
         batches = Batches(split(), chosen, own, number, CPU)
         way = gradients.build(tutorial(), model.loss_function("bce"), chosen, world)
@@ -149,13 +149,13 @@ def test_votes_that_are_tensors_are_asked_for_now_and_then() -> None:
 
 def test_more_ranks_than_shards_are_refused() -> None:
     with pytest.raises(UserError, match=r"train.shards=4: 5 ranks cannot share them; start at most 4"):
-        gradients.shards(config.Train(sync="bitwise", shards=4), World(size=5))
+        gradients.shards(schema.Train(sync="bitwise", shards=4), World(size=5))
 
 
 def test_batch_norm_is_refused_in_bitwise() -> None:
     module = nn.Sequential(nn.BatchNorm1d(784), nn.Linear(784, 10))
     with pytest.raises(UserError, match=r"train.sync=bitwise: the model has buffers \(0.running_mean"):
-        gradients.build(module, model.loss_function("bce"), config.Train(sync="bitwise"), World())
+        gradients.build(module, model.loss_function("bce"), schema.Train(sync="bitwise"), World())
 
 
 class HalfUsed(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from src import config, distributed
+from src import distributed, schema
 from src.distributed import World
 from src.peers import PeerLost
 from src.shared_memory import SharedMemory
@@ -32,7 +32,7 @@ def end(world: World, how: signal.Signals, timeout: float) -> str:
 
 def test_a_dead_peer_is_noticed_and_named(tmp_path: Path) -> None:
     def work() -> str:
-        with distributed.join(config.Train(timeout_seconds=30)) as world:
+        with distributed.join(schema.Train(timeout_seconds=30)) as world:
             said = end(world, signal.SIGKILL, 30)
             os.write(1, said.encode())
             os._exit(0)
@@ -46,7 +46,7 @@ def test_a_dead_peer_is_noticed_and_named(tmp_path: Path) -> None:
 
 def test_a_stopped_peer_is_named_within_a_second(tmp_path: Path) -> None:
     def work() -> str:
-        with distributed.join(config.Train(timeout_seconds=30)) as world:
+        with distributed.join(schema.Train(timeout_seconds=30)) as world:
             pids = world.gather(os.getpid())
             said = end(world, signal.SIGSTOP, 1)
             os.kill(pids[1], signal.SIGKILL)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from src import config
+from src import schema
 from tests.ranks import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -24,18 +24,18 @@ FILES = sorted(set(re.findall(r"(?<![\w/.])(?:src|configs|launch|docs|tests)/[\w
 
 def row(name: str) -> str:
     """A setting's row in the README's table."""
-    meaning = str(config.KEYS[name].metadata["meaning"]).replace("|", "\\|")
-    default = config.value_of(config.Config(), name)
+    meaning = str(schema.KEYS[name].metadata["meaning"]).replace("|", "\\|")
+    default = schema.value_of(schema.Config(), name)
     return f"| `{name}` | {'`' + str(default) + '`' if default not in ('', []) else ''} | {meaning} |"
 
 
-@pytest.mark.parametrize("name", sorted(config.KEYS))
+@pytest.mark.parametrize("name", sorted(schema.KEYS))
 def test_every_setting_is_in_the_table(name: str) -> None:
     assert row(name) in README.splitlines()
 
 
 def test_the_table_holds_nothing_else() -> None:
-    assert set(re.findall(r"^\| `(\w+\.\w+)` \|", README, re.MULTILINE)) == set(config.KEYS)
+    assert set(re.findall(r"^\| `(\w+\.\w+)` \|", README, re.MULTILINE)) == set(schema.KEYS)
 
 
 def test_the_readme_is_short_enough_to_read() -> None:

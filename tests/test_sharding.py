@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from src import config
+from src import config, schema
 from src.data import Split
 from src.distributed import World
 from src.gradients import shards
@@ -105,5 +105,5 @@ def test_more_ranks_than_samples_in_a_batch() -> None:
 
 def test_images_are_scaled_as_to_tensor_does() -> None:
     every = Split(torch.arange(256, dtype=torch.uint8).repeat(4)[:784].repeat(3, 1), torch.zeros(3, dtype=torch.int64))
-    (parts,) = Batches(every, config.Train(global_batch_size=3), range(1), 1, CPU).epoch(0)
+    (parts,) = Batches(every, schema.Train(global_batch_size=3), range(1), 1, CPU).epoch(0)
     assert torch.equal(parts[0].images, every.images.float() / 255)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import config, model, shared_memory
+from src import model, schema, shared_memory
 from src.config import UserError
 from src.distributed import World
 from src.gradients import build
@@ -81,7 +81,7 @@ def shut(_: World) -> None:
 def test_a_full_memory_is_said_and_gone_around(tmp_path: Path) -> None:
     def work(world: World) -> list[str]:
         shut(world)
-        ways = (config.Train(), config.Train(sync="bitwise"))
+        ways = (schema.Train(), schema.Train(sync="bitwise"))
         return [build(model.build(0), model.loss_function("bce"), way, world).name for way in ways]
 
     said = "gloo (/dev/shm does not take {} MB: File too large)"
@@ -92,7 +92,7 @@ def test_a_full_memory_is_an_error_where_memory_was_asked_for(tmp_path: Path) ->
     def work(world: World) -> str:
         shut(world)
         try:
-            build(model.build(0), model.loss_function("bce"), config.Train(exchange="shared_memory"), world)
+            build(model.build(0), model.loss_function("bce"), schema.Train(exchange="shared_memory"), world)
         except UserError as error:
             return str(error)
         return ""
@@ -119,6 +119,6 @@ def test_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_why_not(tmp_path: Path) -> None:
     assert objection(World(size=4, local_size=2)) == "the ranks are on several hosts"
     assert objection(World(device=torch.device("cuda", 0))) == "the ranks train on GPUs"
-    settings = config.Train(sync="bitwise", exchange="shared_memory")
+    settings = schema.Train(sync="bitwise", exchange="shared_memory")
     with pytest.raises(UserError, match=r"train.exchange=shared_memory: the ranks are on several hosts"):
         build(model.build(0), model.loss_function("bce"), settings, World(size=4, local_size=2))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from src import config
+from src import schema
 from src.wandb_copy import Copy
 from tests.bench import compare, profile
 from tests.bench.compare import Entry, take_turn
@@ -46,9 +46,9 @@ def processor_time(root: str) -> str:
         here, core = line_costs(Path(folder))
     return (
         f"Processor time of a line that is tracked offline: {here * 1e6:.0f} us in the job's process, "
-        f"{core * 1e6:.0f} us in W&B's own; of the {config.Log().every} steps that it stands for: "
-        f"{config.Log().every * step * 1e6:,.0f} us on one rank. That is {here / config.Log().every / step:.2%} and "
-        f"{core / config.Log().every / step:.2%} of the training's.\n"
+        f"{core * 1e6:.0f} us in W&B's own; of the {schema.Log().every} steps that it stands for: "
+        f"{schema.Log().every * step * 1e6:,.0f} us on one rank. That is {here / schema.Log().every / step:.2%} and "
+        f"{core / schema.Log().every / step:.2%} of the training's.\n"
     )
 
 
@@ -57,7 +57,7 @@ def line_costs(run: Path) -> tuple[float, float]:
     where = {"kind": "train", "epoch": 1, "samples_seen": 64, "loss": 0.5, "lr": 0.01, "samples_per_second": 250_000.5}
     with (run / "metrics.jsonl").open("w") as stream:
         stream.writelines(json.dumps({**where, "step": 100 * number}) + "\n" for number in range(1, LINES + 1))
-    copy = Copy(run, config.Track(wandb="offline"), {}, print)
+    copy = Copy(run, schema.Track(wandb="offline"), {}, print)
     tracked = copy._open()
     pid = core_of(os.getpid())
     before, core_before = time.process_time(), core_seconds(pid)

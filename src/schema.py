@@ -1,0 +1,183 @@
+"""Every setting: its type, default, range and reason, and whether the trained weights depend on it."""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+LARGEST = 2**31  # integers are below it, unless they say otherwise
+
+
+def key(default: Any, meaning: str, **limits: Any) -> Any:
+    """Make one setting: its default, its one-line meaning and its limits.
+
+    Limits: `choices` (allowed values), `minimum` (smallest allowed), `above` (must be larger),
+    `below` (must be smaller), `shapes` (True if the trained weights depend on it, else it only
+    observes, prolongs or places the run).
+    """
+    metadata = {"meaning": meaning, **limits}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Data:
+    """What to train on."""
+
+    name: str = key(
+        "mnist",
+        "data set; idx = your own four IDX files in <root>/IDX/raw",
+        choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx"),
+        shapes=True,
+    )
+    root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)")
+    mirrors: list[str] = key([], "URLs or folders with the .gz files, tried before torchvision's mirrors")
+    fallback: str = key(
+        "digits", "with no files and no mirror: train on rendered digits, or stop", choices=("digits", "none")
+    )
+
+
+@dataclass
+class Train:
+    """How to train, and on what."""
+
+    epochs: int = key(10, "passes over the training set", minimum=1)
+    global_batch_size: int = key(64, "samples per step, summed over all ranks", minimum=1, shapes=True)
+    loss: str = key(
+        "bce",
+        "bce = sigmoid + binary cross-entropy; cross_entropy = softmax",
+        choices=("bce", "cross_entropy"),
+        shapes=True,
+    )
+    seed: int = key(0, "seed of the weights and of every epoch's order", minimum=0, below=2**63, shapes=True)
+    sync: str = key(
+        "ddp",
+        "ddp = DistributedDataParallel; bitwise = same weights, bit for bit, on any number of ranks",
+        choices=("ddp", "bitwise"),
+        shapes=True,
+    )
+    shards: int = key(8, "bitwise: fixed parts of each batch, and the most ranks it can use", minimum=1)
+    exchange: str = key(
+        "auto",
+        "how CPU ranks sum gradients: auto = shared memory where it works, else gloo",
+        choices=("auto", "shared_memory", "backend"),
+    )
+    device: str = key("auto", "auto = a GPU for each rank if there are enough", choices=("auto", "cpu", "cuda"))
+    threads: int = key(1, "CPU threads per rank; more is slower for a small model", minimum=1)
+    timeout_seconds: float = key(300.0, "longest wait for another rank before the job fails", above=0)
+    max_minutes: float = key(0.0, "save and stop after so many minutes; 0 = no limit", minimum=0)
+
+
+@dataclass
+class Optim:
+    """How the weights move."""
+
+    name: str = key("sgd", "optimizer", choices=("sgd", "adamw"), shapes=True)
+    lr: float = key(0.01, "learning rate (peak, where a schedule changes it)", above=0, below=3e38, shapes=True)
+    momentum: float = key(0.0, "momentum of sgd, first beta of adamw", minimum=0, below=1, shapes=True)
+    weight_decay: float = key(0.0, "L2 penalty (sgd) or decoupled decay (adamw)", minimum=0, below=3e38, shapes=True)
+    schedule: str = key(
+        "constant",
+        "constant, or cosine or linear down to 0 at the last step",
+        choices=("constant", "cosine", "linear"),
+        shapes=True,
+    )
+    warmup_steps: int = key(0, "steps of linear warm-up from 0 to lr", minimum=0, shapes=True)
+
+
+@dataclass
+class Checkpoint:
+    """What is kept, and where training goes on from."""
+
+    every_steps: int = key(0, "save every so many steps; 0 = only by epochs", minimum=0)
+    every_epochs: int = key(1, "save every so many epochs; 0 = only by steps and at the end", minimum=0)
+    keep: int = key(3, "newest checkpoints kept, beside best.pt", minimum=1)
+    resume: str = key("auto", "auto = newest good checkpoint; never = start afresh; or a checkpoint's path")
+
+
+@dataclass
+class Run:
+    """Where the run is written."""
+
+    root: str = key("runs", "folder of all runs")
+    name: str = key("", "folder of this run; empty = data set and a fingerprint of what shapes the result")
+
+
+@dataclass
+class Log:
+    """What is printed, and how often."""
+
+    every: int = key(100, "steps between lines of metrics.jsonl", minimum=1)
+    seconds: float = key(2.0, "seconds between lines in a log file; a terminal has a live bar", minimum=0)
+
+
+@dataclass
+class Track:
+    """Weights & Biases."""
+
+    wandb: str = key(
+        "auto",
+        "auto = online if a key is set up, else offline",
+        choices=("auto", "online", "offline", "disabled"),
+    )
+    project: str = key("distributed-training-job", "project")
+    entity: str = key("", "user or team; empty = the key's own")
+    group: str = key("", "group of runs")
+    tags: list[str] = key([], "tags")
+    notes: str = key("", "notes")
+    timeout_seconds: float = key(30.0, "longest that tracking may delay the start or the end", above=0)
+
+
+@dataclass
+class Config:
+    """All settings."""
+
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    optim: Optim = field(default_factory=Optim)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    run: Run = field(default_factory=Run)
+    log: Log = field(default_factory=Log)
+    track: Track = field(default_factory=Track)
+
+
+def keys() -> Iterator[tuple[str, "dataclasses.Field[Any]"]]:
+    """Every (dotted key, dataclass field), in the order of the schema."""
+    for section in dataclasses.fields(Config):
+        for setting in dataclasses.fields(typing.cast(Any, section.type)):
+            yield f"{section.name}.{setting.name}", setting
+
+
+KEYS = dict(keys())
+
+
+def shaping(settings: Config) -> dict[str, Any]:
+    """The settings that the trained weights depend on, by dotted key.
+
+    The number of epochs is one of them only where the schedule ends with the last step; the number of
+    shards only where they fix the order of summation.
+    """
+    chosen = {name for name, setting in KEYS.items() if setting.metadata.get("shapes")}
+    if settings.optim.schedule != "constant":
+        chosen.add("train.epochs")
+    if settings.train.sync == "bitwise":
+        chosen.add("train.shards")
+    if settings.checkpoint.resume not in ("auto", "never"):
+        chosen.add("checkpoint.resume")
+    return {name: value_of(settings, name) for name in KEYS if name in chosen}
+
+
+def fingerprint(settings: Config) -> str:
+    """Eight hex digits that differ where the trained weights would."""
+    text = json.dumps(shaping(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def value_of(settings: Config, name: str) -> Any:
+    """The value of a dotted key."""
+    section, setting = name.split(".")
+    return getattr(getattr(settings, section), setting)
