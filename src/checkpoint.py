@@ -1,24 +1,17 @@
-"""One file per checkpoint: whole, atomic, hashed, pruned; a damaged one is set aside for the one before it.
-
-The file is torch.save's own zip archive, whose comment holds the SHA-256 of everything before it: one
-rename makes both appear, and torch.load(weights_only=True) reads it as it is.
-"""
+"""The checkpoints of a run: written, pruned, chosen; a damaged one is set aside for the one before it."""
 
 import hashlib
-import io
 import os
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from os import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from src import config, schema
+from src import archive, config, schema
 from src.config import UserError
 from src.distributed import World
 from src.optimizer import NonFinite, Optimizer
@@ -26,96 +19,7 @@ from src.progress import Progress
 from src.run import Run
 from src.schema import Config
 
-FORMAT = 1
-MARK = b"sha256:"
-COMMENT = len(MARK) + 64
 BEST = "best.pt"
-
-
-class Damaged(Exception):
-    """The file's bytes are not those that were written."""
-
-
-def write(file: Path, content: dict[str, Any]) -> str:
-    """Save `content` so that `file` is the whole new one or untouched, power cut included; returns its SHA-256.
-
-    Raises OSError (a full disk) and leaves nothing behind.
-    """
-    temporary = file.with_name(f".{file.name}.part")
-    try:
-        with temporary.open("w+b") as stream:
-            torch.save(content, stream)
-            digest = _seal(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        replace(temporary, file)
-        _sync(file.parent)
-    except RuntimeError as error:  # torch.save hides what failed behind a message about itself
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
-
-
-def _seal(stream: io.BufferedRandom) -> str:
-    """Append the comment to a zip archive that has none (its last two bytes, the comment's length, are 0)."""
-    stream.seek(-2, os.SEEK_END)
-    stream.write(COMMENT.to_bytes(2, "little"))
-    stream.seek(0)
-    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    stream.seek(0, os.SEEK_END)
-    stream.write(MARK + digest.encode())
-    return digest
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def read(file: Path) -> dict[str, Any]:
-    """A checkpoint's content, its tensors on the CPU.
-
-    Raises Damaged, or UserError for a file that would run code, is not ours or is of a newer format.
-    """
-    try:
-        whole = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    body, comment = whole[:-COMMENT], whole[-COMMENT:]
-    if comment.startswith(MARK) and comment[len(MARK) :].decode("ascii", "replace") != _sha256(body):
-        raise Damaged(f"{file}: its SHA-256 is not the one it was written with")
-    if not comment.startswith(MARK) and not whole.startswith(b"PK"):
-        raise Damaged(f"{file}: is truncated or no checkpoint")
-    return _checked(file, comment.startswith(MARK))
-
-
-def _checked(file: Path, sealed: bool) -> dict[str, Any]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"{file}: holds more than tensors and numbers, loading it could run code: refused") from None
-    except (RuntimeError, EOFError, ValueError, OSError):
-        raise Damaged(f"{file}: is truncated or damaged") from None
-    if not sealed:
-        raise Damaged(f"{file}: has no SHA-256: truncated, or not written by this job")
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-        raise UserError(f"{file}: is no checkpoint of this job")
-    if content["format"] > FORMAT:
-        raise UserError(f"{file}: is of format {content['format']}, this code reads up to {FORMAT}: update the code")
-    weights = content.get("model")
-    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise UserError(f"{file}: is no checkpoint of this job: it holds no model")
-    return content
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -137,7 +41,7 @@ class Training:
     def content(self) -> dict[str, Any]:
         """Plain tensors and numbers."""
         return {
-            "format": FORMAT,
+            "format": archive.FORMAT,
             "model": {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()},
             "optimizer": self.optimizer.torch.state_dict(),
             "progress": self.progress.as_dict(),
@@ -202,8 +106,8 @@ class Checkpoints:
         if (chosen := self._settings.checkpoint.resume) in ("auto", "never"):
             return "", None
         try:
-            return chosen, read(Path(chosen))
-        except (Damaged, UserError) as error:
+            return chosen, archive.read(Path(chosen))
+        except (archive.Damaged, UserError) as error:
             raise UserError(f"checkpoint.resume={error}") from None
 
     def _newest(self) -> dict[str, Any] | None:
@@ -211,8 +115,8 @@ class Checkpoints:
         damaged = 0
         for file in [*newest_first, *self.folder.glob(BEST)]:
             try:
-                return read(file)
-            except Damaged as error:
+                return archive.read(file)
+            except archive.Damaged as error:
                 damaged += 1
                 aside = file.with_name(f"{file.name}.damaged")
                 os.replace(file, aside)
@@ -255,7 +159,7 @@ class Checkpoints:
             "torch": str(torch.__version__),
         }
         file = self.folder / f"step-{progress.step:08d}.pt"
-        digest = write(file, content)
+        digest = archive.write(file, content)
         self._saved = progress.step
         if best:
             self._mark_best(file)
@@ -270,7 +174,7 @@ class Checkpoints:
         temporary.unlink(missing_ok=True)
         os.link(file, temporary)
         os.replace(temporary, file.with_name(BEST))
-        _sync(file.parent)
+        archive.sync(file.parent)
 
 
 def _misfit(module: nn.Module, weights: dict[str, Tensor]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from src import checkpoint, console, train
+from src import archive, console, train
 from src.distributed import record
 
 FULL_BYTES = 4096  # what a full disk still takes
@@ -24,7 +24,7 @@ def main() -> None:
     """Set the fault, then train."""
     fault, _, number = sys.argv.pop(1).partition("@")
     strike = {"writing": _writing, "sealing": _sealing, "renamed": _renamed, "full": _full}[fault]
-    checkpoint.write = _nth(int(number), checkpoint.write, strike)
+    archive.write = _nth(int(number), archive.write, strike)
     train.main()
 
 
@@ -54,7 +54,7 @@ def _writing(write: Callable[..., str], *arguments: Any) -> str:
 
 
 def _sealing(write: Callable[..., str], *arguments: Any) -> str:
-    vars(checkpoint)["replace"] = _die
+    vars(archive)["replace"] = _die
     return write(*arguments)
 
 

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from src import checkpoint, data, model, run
+from src import archive, checkpoint, data, model, run
 from src.distributed import World
 from src.findings import Finding, Plan, green, red, yellow
+from src.lock import hold, holder
 from src.run import Run
 
 ASK_SECONDS = 3.0  # for one mirror's first byte
@@ -53,8 +54,8 @@ def dataset(plan: Plan) -> Finding:
 def directory(plan: Plan) -> Finding:
     """The run directory: what the job will find there, and whether writing, flushing, renaming and locking work."""
     root, path = Path(plan.settings.run.root), run.directory(plan.settings)
-    if holder := run.holder(path):
-        return red(f"{path}: is in use by {holder}", "wait, stop it, or run.name=")
+    if held_by := holder(path):
+        return red(f"{path}: is in use by {held_by}", "wait, stop it, or run.name=")
     Run(path, World(), plan.settings, print).refuse_contradiction()
     began, tried = time.monotonic(), "making a folder"
     try:
@@ -80,11 +81,11 @@ def _try_out(folder: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as name:
         here = Path(name)
         yield "writing, flushing or renaming a checkpoint"
-        checkpoint.write(here / "step.pt", {"format": checkpoint.FORMAT})
+        archive.write(here / "step.pt", {"format": archive.FORMAT})
         yield "giving a checkpoint a second name (a hard link)"
         os.link(here / "step.pt", here / checkpoint.BEST)
         yield "locking"
-        handle = run.hold(here)
+        handle = hold(here)
         command = [sys.executable, "-I", "-S", "-c", TRY_LOCK, str(here / "lock")]
         second = subprocess.run(command, capture_output=True, text=True)
         os.close(handle)

@@ -1,30 +1,24 @@
-"""The run directory: its name, its lock, and the records that tell what the run is and how it is."""
+"""The run directory: its name, and the records that tell what the run is and how it is."""
 
 import dataclasses
-import fcntl
 import json
 import os
-import platform
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from src import config, schema
 from src.config import UserError
 from src.data import DataSet
 from src.distributed import World, hosts
 from src.lines import Lines
+from src.lock import hold
 from src.progress import Progress
+from src.provenance import device_name, provenance
 from src.schema import Config
 
-LOCK_SECONDS = 5.0  # a rank that was told to leave needs a moment to save
 STOP = "STOP"
 
 
@@ -214,78 +208,3 @@ def _write_over(file: Path, text: str) -> None:
     with suppress(OSError), file.open("r+") as stream:
         stream.write(text)
         stream.truncate()
-
-
-def holder(path: Path) -> str:
-    """Which process holds the run directory now ("host h, pid p"), '' if none does."""
-    try:
-        handle = os.open(path / "lock", os.O_RDONLY)
-    except OSError:
-        return ""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return ""
-    except BlockingIOError:
-        return os.pread(handle, 200, 0).decode() or "another process"
-    finally:
-        os.close(handle)
-
-
-def hold(path: Path) -> int:
-    """Lock the directory for as long as this process lives; raise UserError naming who holds it."""
-    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                holder = os.pread(handle, 200, 0).decode() or "another process"
-                os.close(handle)
-                raise UserError(f"{path}: is in use by {holder}; wait, stop it, or give run.name=") from None
-            time.sleep(0.1)
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"host {socket.gethostname()}, pid {os.getpid()}".encode(), 0)
-    return handle
-
-
-def provenance(everywhere: list[str], devices: list[str], data: DataSet) -> dict[str, Any]:
-    """What made the run: command, code, versions, hosts, devices, data. Nothing of the environment."""
-    return {
-        "command": config.without_secrets(" ".join(["python -m src.train", *sys.argv[1:]])),
-        "git": _git(),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "platform": platform.platform(),
-        "hosts": sorted(set(everywhere)),
-        "world_size": len(everywhere),
-        "devices": devices,
-        "data": {"name": data.name, "note": data.note, "sha256": data.checksums},
-    }
-
-
-def _git() -> dict[str, Any] | None:
-    """The commit: asked of git, or where there is none (a container image) the one that was built, None if unknown."""
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        commit = os.environ.get("IMAGE_COMMIT", "")  # git describe --always --dirty
-        return {"commit": commit.removesuffix("-dirty"), "dirty": commit.endswith("-dirty")} if commit else None
-
-
-def device_name(device: torch.device) -> str:
-    """The processor or GPU, as its maker calls it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        with open("/proc/cpuinfo") as lines:
-            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        return names[0]
-    except (OSError, IndexError):
-        return platform.machine()

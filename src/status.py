@@ -11,7 +11,8 @@ from typing import Any
 from src import lines
 from src.config import UserError
 from src.console import one_line_errors
-from src.run import holder, read_status
+from src.lock import holder
+from src.run import read_status
 
 HEAD = ("run", "state", "step", "accuracy", "data", "ranks", "last event", "why")
 WATCH_SECONDS = 2.0

@@ -15,8 +15,9 @@ from src import account, config, data, trained
 from src.config import JobFailed, UserError
 from src.console import one_line_errors
 from src.distributed import World
+from src.lock import hold
 from src.metrics import evaluate
-from src.run import hold, read_status
+from src.run import read_status
 from src.schema import Config
 from src.tracking import pictures
 from src.wandb_copy import Copy

@@ -29,6 +29,7 @@ from src.progress import Progress, Speed
 from src.run import Run
 from src.schema import Config
 from src.sharding import Batches
+from src.step import agreed
 from src.tracking import Tracker
 
 gc.freeze()
@@ -142,7 +143,7 @@ def train_epoch(job: Job) -> bool:
             report_progress(job)
         if job.checkpoints.due(progress, epoch_ended=False):
             save(job)
-        if gradient_room.agreed(total, progress.step):
+        if agreed(total, progress.step):
             return True
     return False
 
@@ -211,7 +212,7 @@ def conclude(job: Job) -> None:
     job.run.event("finish", step=progress.step, weights_sha256=facts["weights_sha256"])
     job.run.status("finished", epoch=progress.epoch, step=progress.step, **facts)
     write_report(job)
-    job.tracker.finish(job.training.module, job.dataset.test, metrics)
+    job.tracker.finish(job.training.module, job.dataset.test.to(job.world.device), metrics)
     job.console.stop()
     job.console.summary(str(job.run.path), progress, metrics, rate)
 

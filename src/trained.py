@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from src import checkpoint, config, model
+from src import archive, checkpoint, config, model
 from src.config import UserError
 from src.run import read_status
 from src.schema import Config
@@ -47,7 +47,7 @@ def _read(path: Path, best: bool) -> tuple[Path, dict[str, Any]]:
     for file in [folder / checkpoint.BEST, *newest_first] if best else newest_first:
         if file.exists():
             try:
-                return file, checkpoint.read(file)
-            except checkpoint.Damaged as error:
+                return file, archive.read(file)
+            except archive.Damaged as error:
                 problem = str(error)
     raise UserError(f"{path}: has no weights yet ({problem}); train it first: it saves after each epoch")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import checkpoint, lines, model, run
-from src.checkpoint import Damaged
+from src import archive, lines, lock, model, run
+from src.archive import Damaged
 from src.config import UserError
 from tests.ranks import Job, fork, good_job, run_job
 
@@ -32,28 +32,28 @@ def names(job: Job) -> list[str]:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    content = {"format": checkpoint.FORMAT, "model": {"w": torch.arange(5.0)}, "n": 3}
-    digest = checkpoint.write(tmp_path / "c.pt", content)
+    content = {"format": archive.FORMAT, "model": {"w": torch.arange(5.0)}, "n": 3}
+    digest = archive.write(tmp_path / "c.pt", content)
     assert len(digest) == 64
-    found = checkpoint.read(tmp_path / "c.pt")
+    found = archive.read(tmp_path / "c.pt")
     assert torch.equal(found["model"]["w"], torch.arange(5.0))
     assert torch.load(tmp_path / "c.pt", weights_only=True)["n"] == 3
     assert os.listdir(tmp_path) == ["c.pt"]
 
 
 def test_any_changed_byte_is_found(tmp_path: Path) -> None:
-    checkpoint.write(tmp_path / "c.pt", {"format": 1, "w": torch.zeros(10)})
+    archive.write(tmp_path / "c.pt", {"format": 1, "w": torch.zeros(10)})
     whole = (tmp_path / "c.pt").read_bytes()
     for position in [*range(0, len(whole), 37), len(whole) - 1]:
         changed = bytearray(whole)
         changed[position] ^= 1
         (tmp_path / "c.pt").write_bytes(changed)
         with pytest.raises(Damaged):
-            checkpoint.read(tmp_path / "c.pt")
+            archive.read(tmp_path / "c.pt")
     for length in (0, 10, len(whole) // 2, len(whole) - 1):
         (tmp_path / "c.pt").write_bytes(whole[:length])
         with pytest.raises(Damaged):
-            checkpoint.read(tmp_path / "c.pt")
+            archive.read(tmp_path / "c.pt")
 
 
 class Evil:
@@ -68,27 +68,27 @@ def test_code_is_refused_and_not_run(kind: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "c.pt"
     if kind == "zip":
-        checkpoint.write(file, {"format": 1, "evil": Evil()})
+        archive.write(file, {"format": 1, "evil": Evil()})
         with pytest.raises(UserError, match="could run code: refused"):
-            checkpoint.read(file)
+            archive.read(file)
     else:
         file.write_bytes(pickle.dumps(Evil()))
         with pytest.raises(Damaged):
-            checkpoint.read(file)
+            archive.read(file)
     assert not (tmp_path / "evil").exists()
 
 
 def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
-    checkpoint.write(tmp_path / "c.pt", {"format": checkpoint.FORMAT + 1})
-    with pytest.raises(UserError, match=rf"is of format {checkpoint.FORMAT + 1}, this code reads up to"):
-        checkpoint.read(tmp_path / "c.pt")
+    archive.write(tmp_path / "c.pt", {"format": archive.FORMAT + 1})
+    with pytest.raises(UserError, match=rf"is of format {archive.FORMAT + 1}, this code reads up to"):
+        archive.read(tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("content", [{"format": "1"}, {"format": 1}, {"format": 1, "model": 5}, {"model": {}}])
 def test_what_holds_no_model_is_refused(content: dict[str, object], tmp_path: Path) -> None:
-    checkpoint.write(tmp_path / "c.pt", content)
+    archive.write(tmp_path / "c.pt", content)
     with pytest.raises(UserError, match="is no checkpoint of this job"):
-        checkpoint.read(tmp_path / "c.pt")
+        archive.read(tmp_path / "c.pt")
 
 
 def test_a_write_that_fails_says_why(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_write_that_fails_says_why(tmp_path: Path) -> None:
     def work() -> str | None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
         with pytest.raises(OSError) as error:
-            checkpoint.write(tmp_path / "c.pt", {"format": 1, "w": torch.zeros(9999)})
+            archive.write(tmp_path / "c.pt", {"format": 1, "w": torch.zeros(9999)})
         return error.value.strerror
 
     assert fork(1, work, tmp_path).values == ["File too large"]
@@ -105,7 +105,7 @@ def test_a_write_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.write(tmp_path / "c.pt", {"format": 1})
+    archive.write(tmp_path / "c.pt", {"format": 1})
     before = (tmp_path / "c.pt").read_bytes()
 
     def full(handle: int) -> None:
@@ -113,7 +113,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.write(tmp_path / "c.pt", {"format": 1, "more": torch.zeros(9)})
+        archive.write(tmp_path / "c.pt", {"format": 1, "more": torch.zeros(9)})
     assert os.listdir(tmp_path) == ["c.pt"]
     assert (tmp_path / "c.pt").read_bytes() == before
 
@@ -122,10 +122,10 @@ def test_a_run_keeps_the_newest_and_the_best(small: str, tmp_path: Path) -> None
     done = job(small, tmp_path, "checkpoint.every_steps=5", "checkpoint.keep=2")
     kept = names(done)
     assert kept == ["best.pt", "step-00000060.pt", "step-00000064.pt"]
-    best = checkpoint.read(done.run / "checkpoints" / "best.pt")
+    best = archive.read(done.run / "checkpoints" / "best.pt")
     tests = [line for line in lines.read(done.run / "metrics.jsonl") if line["kind"] == "test"]
     assert best["progress"]["best_correct"] == max(line["correct"] for line in tests)
-    content = checkpoint.read(done.run / "checkpoints" / kept[-1])
+    content = archive.read(done.run / "checkpoints" / kept[-1])
     assert set(content["model"]) == {"linear.weight", "linear.bias"}
     assert all(tensor.device.type == "cpu" for tensor in content["model"].values())
     events = [event for event in lines.read(done.run / "events.jsonl") if event["event"] == "checkpoint"]
@@ -193,7 +193,7 @@ def test_weights_that_do_not_fit(content: object, advice: str, small: str, tmp_p
     if isinstance(content, bytes):
         file.write_bytes(content)
     elif isinstance(content, dict):
-        checkpoint.write(file, content)
+        archive.write(file, content)
     refused = job(small, tmp_path, f"checkpoint.resume={file}", fails=True)
     assert refused.codes == [2, 2], refused.output
     assert advice in refused.output
@@ -239,7 +239,7 @@ def test_two_jobs_on_one_run(small: str, tmp_path: Path) -> None:
     os.close(handle)
     assert refused.codes == [2, 2]
     assert "is in use by host " in refused.output
-    assert run.LOCK_SECONDS < 10
+    assert lock.LOCK_SECONDS < 10
     assert "resumed at step 32" in job(small, tmp_path).output
 
 
@@ -281,14 +281,14 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(small: str, tmp_path: P
     assert found["state"] == "failed"
     assert "not finite" in str(found["reason"])
     newest = [name for name in names(failed) if name.startswith("step-")][-1]
-    content = checkpoint.read(failed.run / "checkpoints" / newest)
+    content = archive.read(failed.run / "checkpoints" / newest)
     assert all(torch.isfinite(tensor).all() for tensor in content["model"].values())
 
 
 def test_a_full_disk_costs_one_checkpoint_and_says_so(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, calls = checkpoint.write, []
+    write, calls = archive.write, []
 
     def full(*arguments: object) -> str:
         calls.append(1)
@@ -296,7 +296,7 @@ def test_a_full_disk_costs_one_checkpoint_and_says_so(
             raise OSError(28, "No space left on device")
         return write(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoint, "write", full)
+    monkeypatch.setattr(archive, "write", full)
     done = job(small, tmp_path)
     assert "No space left on device: this checkpoint is lost, the one before it is safe" in done.output
     assert status(done)["state"] == "finished"
@@ -313,7 +313,7 @@ def test_a_full_disk_at_the_end_is_an_error(small: str, tmp_path: Path, monkeypa
             full()
         write_whole(file, text)
 
-    monkeypatch.setattr(checkpoint, "write", full)
+    monkeypatch.setattr(archive, "write", full)
     monkeypatch.setattr(run, "write_whole", full_later)
     failed = job(small, tmp_path, fails=True)
     assert failed.codes == [2, 2]

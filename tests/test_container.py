@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from src import lines
-from src import run as run_room
+from src import lines, provenance
 from tests.ranks import ROOT, good_job
 from tests.test_launch import family
 
@@ -63,7 +62,7 @@ def test_provenance_knows_the_commit_without_git(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setenv("IMAGE_COMMIT", told)
-    assert run_room._git() == known
+    assert provenance._git() == known
 
 
 def objection() -> str:

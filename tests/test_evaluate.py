@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import checkpoint
+from src import archive
 from tests.conftest import command, write_data_set, write_idx
 
 
@@ -67,7 +67,7 @@ def test_weights_of_another_model_or_none(best: Path, tmp_path: Path) -> None:
         (run / "checkpoints").mkdir(parents=True)
         shutil.copy(best / "config.yaml", run)
         if content:
-            checkpoint.write(run / "checkpoints" / "best.pt", {"format": 1, "model": content})
+            archive.write(run / "checkpoints" / "best.pt", {"format": 1, "model": content})
     done = command("src.evaluate", str(tmp_path / "model"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert b"do not fit src/model.py" in done.stderr

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src import config, gradients, model, schema
+from src import step as step_room
 from src.config import UserError
 from src.data import Split
 from src.distributed import World
@@ -134,17 +135,17 @@ def test_votes_reach_every_rank(tmp_path: Path) -> None:
             way.compute(parts, batches.count(step), step, world.rank == 1 and step == 1)
             for step, parts in enumerate(batches.epoch(0))
         )
-        return [gradients.agreed(total, step) for step, total in enumerate(totals)]
+        return [step_room.agreed(total, step) for step, total in enumerate(totals)]
 
     assert in_world(3, work, tmp_path).values == [[False, True, False]] * 3
 
 
 def test_votes_that_are_tensors_are_asked_for_now_and_then() -> None:
     """On a GPU, asking costs a wait for it."""
-    wanted = gradients.Total(torch.tensor(0.0), torch.tensor(2.0))
-    steps = [step for step in range(1, 40) if gradients.agreed(wanted, step)]
-    assert steps == [gradients.GPU_LOOK_STEPS, 2 * gradients.GPU_LOOK_STEPS]
-    assert not gradients.agreed(gradients.Total(torch.tensor(0.0), torch.tensor(0.0)), gradients.GPU_LOOK_STEPS)
+    wanted = step_room.Total(torch.tensor(0.0), torch.tensor(2.0))
+    steps = [step for step in range(1, 40) if step_room.agreed(wanted, step)]
+    assert steps == [step_room.GPU_LOOK_STEPS, 2 * step_room.GPU_LOOK_STEPS]
+    assert not step_room.agreed(step_room.Total(torch.tensor(0.0), torch.tensor(0.0)), step_room.GPU_LOOK_STEPS)
 
 
 def test_more_ranks_than_shards_are_refused() -> None:

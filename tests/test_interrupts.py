@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from src import lines
-from src.drill import _alive
+from src.scenarios import alive
 from tests.ranks import ROOT, good_job, torchrun
 
 SETTINGS = ("data.name=idx", "train.sync=bitwise", "run.name=r", "log.every=10", "track.wandb=disabled")
@@ -58,7 +58,7 @@ def end(process: "subprocess.Popen[str]") -> str:
     """The job's output once its last process is gone, which must be within half a minute."""
     output, _ = process.communicate(timeout=40)
     deadline = time.monotonic() + 30
-    while _alive(process.pid):
+    while alive(process.pid):
         assert time.monotonic() < deadline, "a process is left"
         time.sleep(0.05)
     return output

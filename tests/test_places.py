@@ -108,7 +108,7 @@ def test_a_run_that_is_in_use_contradicts_or_goes_on(small: str, tmp_path: Path)
     assert found.colour == "red"
     assert "optim.lr 0.01 -> 0.5" in found.found
     assert found.fix.startswith("give the old ones")
-    code = "import sys, time, pathlib, src.run as r; r.hold(pathlib.Path(sys.argv[1])); print(1, flush=True)"
+    code = "import sys, time, pathlib, src.lock as r; r.hold(pathlib.Path(sys.argv[1])); print(1, flush=True)"
     code += "; time.sleep(300)"
     command = [sys.executable, "-c", code, str(tmp_path / "runs" / "x")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as job:

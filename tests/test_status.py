@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from src import run, status
+from src import status
 from src.config import UserError
+from src.lock import hold
 from tests.conftest import command
 from tests.ranks import ROOT
 
@@ -45,7 +46,7 @@ def test_a_real_run(best: Path, tmp_path: Path) -> None:
 
 def test_running_or_killed(tmp_path: Path) -> None:
     path = make(tmp_path / "x", "running")
-    lock = run.hold(path)
+    lock = hold(path)
     assert shown(path)["state"] == "running"
     os.close(lock)
     assert shown(path)["state"] == "killed"

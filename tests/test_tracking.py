@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from src import lines, track, wandb_copy
+from src import lock as lock_room
 from src import run as run_room
 from src import train as train_room
 from tests.ranks import ROOT, Command, good_job, torchrun
@@ -220,8 +221,8 @@ def test_push_without_a_key_or_a_run_says_so(small: str, tmp_path: Path) -> None
 
 def test_push_waits_for_no_job_that_still_trains(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(small, tmp_path, "track.wandb=disabled", "train.epochs=1")
-    monkeypatch.setattr(run_room, "LOCK_SECONDS", 0.1)
-    lock = run_room.hold(tmp_path / "runs" / "x")
+    monkeypatch.setattr(lock_room, "LOCK_SECONDS", 0.1)
+    lock = lock_room.hold(tmp_path / "runs" / "x")
     done = push(tmp_path / "runs" / "x", tmp_path, WANDB_API_KEY="0" * 40)
     os.close(lock)
     assert done.returncode == 2

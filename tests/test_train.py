@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import checkpoint, lines, train
+from src import archive, lines, train
 from tests.ranks import ROOT, Job, fork, good_job, run_job, torchrun
 
 # SHA-256 of the weights of the default recipe in bitwise mode (8 shards), after so many epochs, by the processor's
@@ -43,7 +43,7 @@ def status(job: Job) -> dict[str, object]:
 
 def weights(job: Job) -> torch.Tensor:
     newest = max((job.run / "checkpoints").glob("step-*.pt"))
-    model = checkpoint.read(newest)["model"]
+    model = archive.read(newest)["model"]
     return torch.cat([model[name].flatten() for name in sorted(model)])
 
 
@@ -135,7 +135,7 @@ def test_what_a_run_leaves_behind(small: str, tmp_path: Path) -> None:
     assert (found["epoch"], found["step"], found["count"], found["world_size"], found["data"]) == (2, 32, 200, 2, "idx")
     import hashlib
 
-    newest = checkpoint.read(job.run / "checkpoints" / "step-00000032.pt")["model"]
+    newest = archive.read(job.run / "checkpoints" / "step-00000032.pt")["model"]
     raw = b"".join(newest[name].numpy().tobytes() for name in sorted(newest))
     assert found["weights_sha256"] == hashlib.sha256(raw).hexdigest()
     facts = json.loads((job.run / "provenance.json").read_text())
