@@ -82,8 +82,8 @@ function plot(frame, title, series, scale, format) {
   const width = Math.max(240, frame.clientWidth || 480);
   const x = (step) => EDGES.left + (step / LAST_STEP) * (width - EDGES.left - EDGES.right);
   const y = (value) => HEIGHT - EDGES.bottom - scale.share(value) * (HEIGHT - EDGES.top - EDGES.bottom);
-  const svg = make("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, tabindex: 0, role: "slider", "aria-label": summary(title, series, format),
-    "aria-valuemin": 0, "aria-valuemax": LAST_STEP, "aria-valuenow": LAST_STEP, "aria-valuetext": "last step" });
+  const svg = make("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, tabindex: 0, role: "slider",
+    "aria-label": summary(title, series, format), "aria-valuemin": 0, "aria-valuemax": LAST_STEP, "aria-valuenow": LAST_STEP, "aria-valuetext": "last step" });
   const apart = scale.ticks[1] - scale.ticks[0] || 1;
   for (const value of scale.ticks) {
     svg.append(make("line", { class: "grid", x1: EDGES.left, x2: width - EDGES.right, y1: y(value), y2: y(value) }),
@@ -92,19 +92,34 @@ function plot(frame, title, series, scale, format) {
   for (const step of ticks(0, LAST_STEP, width / 110)) {
     svg.append(make("text", { x: x(step), y: HEIGHT - 6, "text-anchor": "middle" }, whole(step)));
   }
-  PAGE.runs.forEach((run, of) => run.marks.forEach((mark, number) => {
-    svg.append(make("line", { class: RUN ? "mark" : `mark c${of % 8}`, x1: x(mark.step), x2: x(mark.step), y1: EDGES.top - 3, y2: HEIGHT - EDGES.bottom },
-      make("title", {}, `step ${whole(mark.step)}: ${mark.text}`)));
-    if (RUN) svg.append(make("text", { class: "mark-label", x: x(mark.step), y: EDGES.top - 7 }, String(number + 1)));
-  }));
+  markAll(svg, x);
   for (const one of series) {
-    const few = one.points.length <= 40;
-    svg.append(make("path", { class: `curve c${one.colour}${one.points.length > 200 ? " faint" : ""}`, d: curve(one.points, x, y) }));
-    if (one.dots || one.points.length === 1) {
-      for (const [step, value] of one.points) if (value !== null && few) svg.append(make("circle", { class: `dot c${one.colour}`, cx: x(step), cy: y(value), r: 3 }));
+    const faint = one.points.length > 200 ? " faint" : "";
+    svg.append(make("path", { class: `curve c${one.colour}${faint}`, d: curve(one.points, x, y) }));
+    if (one.points.length > 1 && !(one.dots && one.points.length <= 40)) continue;
+    for (const [step, value] of one.points) {
+      if (value !== null) svg.append(make("circle", { class: `dot c${one.colour}`, cx: x(step), cy: y(value), r: 3 }));
     }
   }
   svg.append(make("line", { class: "cursor", y1: EDGES.top, y2: HEIGHT - EDGES.bottom, visibility: "hidden" }));
+  listen(svg, width);
+  if (frame.contains(document.activeElement)) setTimeout(() => svg.focus());
+  frame.replaceChildren(svg);
+  return { svg, x };
+}
+
+// Where runs were interrupted, resumed or resized; numbered where there is one run, else in the run's colour.
+function markAll(svg, x) {
+  PAGE.runs.forEach((run, of) => run.marks.forEach((mark, number) => {
+    const line = { x1: x(mark.step), x2: x(mark.step), y1: EDGES.top - 3, y2: HEIGHT - EDGES.bottom };
+    const said = make("title", {}, `step ${whole(mark.step)}: ${mark.text}`);
+    svg.append(make("line", { class: RUN ? "mark" : `mark c${of % 8}`, ...line }, said));
+    if (RUN) svg.append(make("text", { class: "mark-label", x: x(mark.step), y: EDGES.top - 7 }, String(number + 1)));
+  }));
+}
+
+// The pointer, a finger and the arrow keys choose the step.
+function listen(svg, width) {
   const follow = (event) => {
     const box = svg.getBoundingClientRect(), place = ((event.clientX - box.left) * width) / box.width;
     point(Math.min(LAST_STEP, Math.max(0, ((place - EDGES.left) / (width - EDGES.left - EDGES.right)) * LAST_STEP)));
@@ -113,7 +128,9 @@ function plot(frame, title, series, scale, format) {
   svg.addEventListener("pointerdown", follow);
   // A finger leaves with each tap: what it pointed at stays.
   svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") point(null); });
-  svg.addEventListener("blur", (event) => { if (!event.relatedTarget || !event.relatedTarget.closest(".chart")) point(null); });
+  svg.addEventListener("blur", (event) => {
+    if (!event.relatedTarget || !event.relatedTarget.closest(".chart")) point(null);
+  });
   svg.addEventListener("keydown", (event) => {
     const now = Number(svg.getAttribute("aria-valuenow")), jump = LAST_STEP / 50;
     const to = { ArrowLeft: now - jump, ArrowRight: now + jump, Home: 0, End: LAST_STEP }[event.key];
@@ -121,9 +138,6 @@ function plot(frame, title, series, scale, format) {
     event.preventDefault();
     point(Math.min(LAST_STEP, Math.max(0, to)));
   });
-  if (frame.contains(document.activeElement)) setTimeout(() => svg.focus());
-  frame.replaceChildren(svg);
-  return { svg, x };
 }
 
 function tell(step, shown, series, values, at, format) {
