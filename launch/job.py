@@ -2,11 +2,13 @@
 
     python -m launch.job directory [key=value ...]      the run directory
     python -m launch.job verdict RUN BEFORE CODE        how it ended, and the exit code below
+    python -m launch.job task FILE N                    the settings of an array's N-th task, each ended by a NUL
 
 Imports no torch: it also runs on a login node, and between two attempts.
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,38 @@ def check(arguments: list[str]) -> Config:
 def directory(settings: Config) -> Path:
     """The run directory, as src.run names it."""
     return Path(settings.run.root) / (settings.run.name or f"{settings.data.name}-{schema.fingerprint(settings)}")
+
+
+def tasks(file: Path, key: str) -> list[list[str]]:
+    """The settings of each task of an array: a line each, quoted as in a shell. Raises UserError naming the key.
+
+    Empty lines do not count, nor what a word that begins with # introduces.
+    """
+    try:
+        lines = file.read_text().splitlines()
+    except OSError as error:
+        raise UserError(f"{key}={file}: cannot be read ({error.strerror})") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            words = [] if line.lstrip().startswith("#") else shlex.split(line)
+        except ValueError as error:
+            raise UserError(f"{key}={file}: line {number} cannot be read ({str(error).lower()})") from None
+        comment = next((at for at, word in enumerate(words) if word.startswith("#")), len(words))
+        found.append(words[:comment])
+    if not (settings := [words for words in found if words]):
+        raise UserError(f"{key}={file}: holds no line of settings")
+    return settings
+
+
+def task(file: Path, number: str) -> list[str]:
+    """The settings of the N-th task, counted from 1. Raises UserError."""
+    settings = tasks(file, "ARRAY_FILE")
+    if not number.isdigit() or not 1 <= int(number) <= len(settings):
+        raise UserError(
+            f"SLURM_ARRAY_TASK_ID={number}: is no task of ARRAY_FILE={file}; use sbatch --array=1-{len(settings)}"
+        )
+    return settings[int(number) - 1]
 
 
 def status(run: Path) -> dict[str, Any]:
@@ -87,13 +121,15 @@ def main() -> None:
     try:
         if question == "directory":
             print(directory(check(arguments)))
+        elif question == "task" and len(arguments) == 2:
+            print("".join(f"{word}\0" for word in task(Path(arguments[0]), arguments[1])), end="")
         elif question == "verdict" and len(arguments) == 3:
             run, before, code = arguments
             answer, text = verdict(json.loads(before or "{}"), status(Path(run)), int(code))
             print(f"{run}: {text}", flush=True)
             raise SystemExit(answer)
         else:
-            raise UserError(f"{question}: ask `directory [key=value ...]` or `verdict RUN BEFORE CODE`")
+            raise UserError(f"{question}: ask `directory [key=value ...]`, `verdict RUN BEFORE CODE` or `task FILE N`")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(MISTAKE) from None

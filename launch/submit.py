@@ -82,7 +82,7 @@ def plan(options: argparse.Namespace) -> Submission:
     folder = runs[0] / "launch"
     beside = {"code.txt": _code()}
     if options.array:
-        lines = "".join(shlex.join(_lines(options.array)[task]) + "\n" for task in range(len(tasks)))
+        lines = "".join(shlex.join(line) + "\n" for line in job.tasks(options.array, "--array"))
         named = f"array-{hashlib.sha256(repr(tasks).encode()).hexdigest()[:8]}"
         folder, beside["settings.txt"] = Path(checked[0].run.root) / named, lines
     else:
@@ -95,18 +95,7 @@ def _tasks(options: argparse.Namespace) -> list[list[str]]:
     """The settings of each run."""
     if not options.array:
         return [options.settings]
-    return [[*options.settings, *line] for line in _lines(options.array)]
-
-
-def _lines(file: Path) -> list[list[str]]:
-    """The settings of each line; empty lines and what follows a # are left out. Raises UserError."""
-    try:
-        found = [shlex.split(line, comments=True) for line in file.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"--array={file}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if not (tasks := [line for line in found if line]):
-        raise UserError(f"--array={file}: holds no line of settings")
-    return tasks
+    return [[*options.settings, *line] for line in job.tasks(options.array, "--array")]
 
 
 def _checked(settings: list[str], options: argparse.Namespace) -> Config:

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from launch.job import FAILED, FINISHED, GO_ON, STOPPED, verdict
+from launch.job import FAILED, FINISHED, GO_ON, STOPPED, task, verdict
 from src import lines
+from src.config import UserError
 from tests.ranks import ROOT
 
 SRUN = """#!/bin/bash
@@ -194,12 +195,35 @@ def test_a_mistake_does_not_start_a_job_step(slurm: Slurm, tmp_path: Path) -> No
     assert "is no checkout" in slurm.batch(SLURM_SUBMIT_DIR=str(tmp_path)).stderr
 
 
+SETTINGS = """# it's a comment
+
+  # another
+optim.lr=0.1 track.notes="two words, [a=b] and 'single'"   # it ends here
+'track.notes=it'"'"'s' data.mirrors=[/a,/b] track.tags='[x, y]' track.group=a#b "run.root=# no comment"
+"""
+
+
 def test_a_task_of_an_array_takes_its_line(slurm: Slurm, tmp_path: Path) -> None:
-    (tmp_path / "settings.txt").write_text("optim.lr=0.1\noptim.lr=0.2 'track.notes=two words'\n")
-    slurm.batch(
-        f"run.root={tmp_path}", instead="true", ARRAY_FILE=str(tmp_path / "settings.txt"), SLURM_ARRAY_TASK_ID="2"
-    )
+    (tmp_path / "settings.txt").write_text("optim.lr=0.1\n# twice\noptim.lr=0.2 'track.notes=two words'\n")
+    array = {"ARRAY_FILE": str(tmp_path / "settings.txt"), "instead": "true"}
+    slurm.batch(f"run.root={tmp_path}", **array, SLURM_ARRAY_TASK_ID="2")
     assert slurm.told("srun")[0].endswith("run.name=a optim.lr=0.2 track.notes=two words")
+    for number in ("3", ""):  # a job without its settings would train something else
+        done = slurm.batch(f"run.root={tmp_path}", **array, SLURM_ARRAY_TASK_ID=number)
+        assert done.returncode == 2
+        assert f"error: SLURM_ARRAY_TASK_ID={number}: is no task of ARRAY_FILE=" in done.stderr
+    assert len(slurm.told("srun")) == 1
+
+
+def test_settings_are_quoted_as_in_a_shell(tmp_path: Path) -> None:
+    file = tmp_path / "settings.txt"
+    file.write_text(SETTINGS)
+    assert task(file, "1") == ["optim.lr=0.1", "track.notes=two words, [a=b] and 'single'"]
+    second = ["track.notes=it's", "data.mirrors=[/a,/b]", "track.tags=[x, y]", "track.group=a#b"]
+    assert task(file, "2") == [*second, "run.root=# no comment"]
+    file.write_text("optim.lr=0.1\ntrack.notes='half\n")
+    with pytest.raises(UserError, match=r"ARRAY_FILE=.*settings.txt: line 2 cannot be read \(no closing quotation\)"):
+        task(file, "1")
 
 
 def test_what_is_wrong_with_the_python_is_said(tmp_path: Path) -> None:
