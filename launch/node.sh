@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # One host of several, by whatever started it: HEAD=host:port NODES=2 NODE_RANK=0 JOB=id launch/node.sh [key=value ...]
 # HEAD is the same on all, and its host is NODE_RANK 0, which Slurm and an Indexed Job of Kubernetes tell themselves.
-# Ranks are this host's GPUs, else RANKS_PER_NODE, else the processors that it was given. PYTHON may be several words
-# (a container's runtime). BY_STATUS=1: exit codes of launch.job instead of torchrun's.
+# NODES=1:4 lets hosts come and go. Ranks are this host's GPUs, else RANKS_PER_NODE, else the processors that it was
+# given. PYTHON may be several words (a container's runtime). RDZV_CONF=key=value,... adds to torchrun's --rdzv-conf.
+# BY_STATUS=1: exit codes of launch.job instead of torchrun's.
 set -euo pipefail
+trap '' USR1 USR2 # a warning before Python is there must not kill it
 : "${HEAD:?}" "${NODES:?}" "${JOB:?}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 read -ra python <<<"${PYTHON:-.venv/bin/python}"
@@ -21,7 +23,7 @@ options=(--nnodes="$NODES" --nproc-per-node="$ranks" --max-restarts="${MAX_RESTA
 # is_host: torchrun compares names to find out, and is wrong where a host has several.
 options+=(--rdzv-backend=c10d --rdzv-endpoint="$HEAD" --rdzv-id="$JOB")
 node=${NODE_RANK:-${JOB_COMPLETION_INDEX:-${SLURM_NODEID:-0}}}
-options+=(--rdzv-conf="is_host=$((node == 0))")
+options+=(--rdzv-conf="is_host=$((node == 0))${RDZV_CONF:+,$RDZV_CONF}")
 if [[ -n ${ADDRESS:-${SLURMD_NODENAME:-}} ]]; then
   options+=(--local-addr="${ADDRESS:-$SLURMD_NODENAME}")
 fi

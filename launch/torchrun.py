@@ -1,6 +1,6 @@
 """torchrun without its habits: python -m launch.torchrun [--by-status] [torchrun's options] -m src.train ...
 
-It ignores the warning signals, of which torchrun would die, while the ranks hear them; it removes torchrun's
+It is deaf to the warning signals, of which torchrun would die, while the ranks hear them; it removes torchrun's
 temporary folder; it says in one line why the job ended, where torchrun says 45. With --by-status the exit code
 tells how the run is (launch.job: 0 only if finished, 75 to start again), for launchers that know only codes.
 """
@@ -20,6 +20,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError  # noqa: TID251
 from launch import job
 from src import config
 from src.config import UserError
+from src.interrupts import ELASTIC
 
 
 def main() -> None:
@@ -60,21 +61,24 @@ def judged(arguments: list[str], settings: list[str]) -> int:
 
 def supervise(arguments: list[str]) -> int:
     """Run torchrun in this process; the exit code of the rank that failed first, or 128 + the signal."""
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    # Blocked, not ignored: a warning to ranks that are still starting waits until they can hear it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGUSR2))
     signal.signal(signal.SIGTERM, _leave)  # torchrun's own comes with the ranks, perhaps after minutes of waiting
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if "LOGLEVEL" not in os.environ:  # torchrun's own variable: whoever sets it wants to read them
         logging.disable(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="torchrun-", ignore_cleanup_errors=True) as folder:
+        options = elastic.parse_args([f"--log-dir={folder}", *arguments])  # type: ignore[no-untyped-call]
+        if ":" in options.nnodes:
+            _let_hosts_change()
         try:
-            elastic.run(elastic.parse_args([f"--log-dir={folder}", *arguments]))  # type: ignore[no-untyped-call]
+            elastic.run(options)  # type: ignore[no-untyped-call]
         except ChildFailedError as failed:
             return _first(failed)
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except (RendezvousError, DistError) as lost:
-            print(f"error: torchrun lost the other hosts: {str(lost).partition('. ')[0][:300]}", file=sys.stderr)
+            print(f"error: {_hosts_lost(str(lost), options.rdzv_endpoint)}", file=sys.stderr)
             return job.FAILED
     return 0
 
@@ -82,6 +86,22 @@ def supervise(arguments: list[str]) -> int:
 def _leave(number: int, frame: object) -> None:
     """The first process of a container has no default for signals: without a handler it is deaf."""
     raise SignalException("asked to leave before the ranks were there", signal.Signals(number))
+
+
+def _hosts_lost(reason: str, endpoint: str) -> str:
+    """Why the hosts do not meet (again), and what to do."""
+    gist = reason.partition(". ")[0].partition("\n")[0][:120] or "waited in vain for the others"
+    return f"the hosts cannot meet at {endpoint} ({gist}); run the same command on every host to go on"
+
+
+def _let_hosts_change() -> None:
+    """Hosts may come and go: tell the ranks, and keep torchrun from trusting a store of the first hour.
+
+    It shares one between all attempts, of which a host that joins later never learns the address, and which is
+    gone with the host that held it; the whole job then dies after a minute.
+    """
+    os.environ[ELASTIC] = "1"
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
 
 
 def _first(failed: ChildFailedError) -> int:

@@ -14,6 +14,9 @@ LOOK_SECONDS = 0.5  # between looks at the STOP file and the clock
 SAME_SECONDS = 1.0  # torchrun repeats a terminal's Ctrl-C; a second one from the user comes later
 DEAF_SECONDS = 20.0  # torchrun and Slurm kill 30 s after SIGTERM; a rank stuck in a collective leaves before
 SLURM_MARGIN_SECONDS = 30.0
+OWN_SECONDS = 10.0  # torchrun looks every 0.1 s whether a host joins or leaves
+ELASTIC = "ELASTIC"  # launch.torchrun sets it where the number of hosts may change
+MEET_AGAIN = 75  # exit code of a rank that torchrun must start again
 PR_SET_PDEATHSIG = 1
 
 
@@ -48,6 +51,7 @@ class Interrupts:
         for number in SIGNALS:
             signal.signal(number, _nothing)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # launch.torchrun blocks what came too early
         threading.Thread(target=self._watch, daemon=True, name="interrupts").start()
 
     def vote(self) -> bool:
@@ -58,6 +62,19 @@ class Interrupts:
     def leaving(self) -> None:
         """All have agreed and are saving: nobody is deaf, only busy."""
         self._leaving = True
+
+    def left_alone(self, reason: str) -> bool:
+        """Whether the others were told to leave and this rank was not, although it waited for that.
+
+        Where hosts come and go, each host's torchrun ends its own ranks to let them meet anew, or one host leaves
+        for good. A rank that left on its own with 0 would be finished in its torchrun's eyes.
+        """
+        if not os.environ.get(ELASTIC) or not reason.startswith("SIG"):
+            return False
+        deadline = time.monotonic() + OWN_SECONDS
+        while not self._heard and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return not self._heard
 
     def _watch(self) -> None:
         while True:

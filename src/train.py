@@ -199,6 +199,8 @@ def finish(job: Job, reason: str) -> None:
         job.run.status("preempted", epoch=progress.epoch, step=progress.step, reason=reason)
         job.console.interrupted(reason, progress)
         job.tracker.finish(job.training.module, job.dataset.test, None)
+        if job.interrupts.left_alone(reason):
+            raise SystemExit(interrupts.MEET_AGAIN)
     elif job.world.rank == 0:
         conclude(job)
 

@@ -84,6 +84,20 @@ def test_a_signal_to_local_saves(number: signal.Signals, small: str, tmp_path: P
     assert "Traceback" not in errors
 
 
+def test_a_warning_to_ranks_that_are_starting_is_heard_later(small: str, tmp_path: Path) -> None:
+    settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=a", "train.epochs=5000")
+    job = local("2", *settings)
+    while len(family(job.pid)) < 3:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.01)
+    assert not (tmp_path / "a").exists()
+    for pid in family(job.pid):
+        os.kill(pid, signal.SIGUSR1)
+    output, errors = job.communicate(timeout=100)
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("preempted", "SIGUSR1"), output + errors
+
+
 def family(pid: int) -> list[int]:
     """A process and all below it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
