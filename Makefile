@@ -23,9 +23,10 @@ train: .venv/.synced-user ## train on 4 processes (RANKS=2, ARGS="train.epochs=1
 test: .venv/.synced-dev ## run the tests
 	$(BIN)/pytest $(ARGS)
 
-test-slurm: .venv/.synced-dev ## run launch/ on a real Slurm cluster in namespaces (as root; installs slurm with apt)
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then tests/slurm/cluster.sh install; fi
-	SLURM_TESTS=1 $(BIN)/pytest tests/slurm $(ARGS)
+test-slurm: .venv/.synced-dev ## run launch/ on a real Slurm cluster and on several hosts (as root; installs slurm with apt)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	 tests/slurm/cluster.sh install || echo "cannot install slurm: its tests will be skipped" >&2; fi
+	SLURM_TESTS=1 $(BIN)/pytest tests/slurm tests/test_hosts.py $(ARGS)
 
 check: .venv/.synced-dev ## ruff, mypy --strict, shellcheck, pytest
 	$(BIN)/ruff check .

@@ -149,7 +149,7 @@ def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: 
         "array": array,
         "open-mode": "append",
         "chdir": ROOT,
-        "output": folder / output,
+        "output": f"{str(folder).replace('%', '%%')}/{output}",
     }
     variables = {
         "MAX_REQUEUES": options.max_requeues,
@@ -160,7 +160,7 @@ def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: 
     return "\n".join(
         [
             "#!/usr/bin/env bash",
-            *(f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None),
+            *(f"#SBATCH --{name}={shlex.quote(str(value))}" for name, value in directives.items() if value is not None),
             "#SBATCH --requeue",
             f"export SLURM_SUBMIT_DIR={shlex.quote(str(ROOT))}",
             *(f"export {name}={shlex.quote(str(value))}" for name, value in variables.items() if value is not None),
@@ -202,8 +202,8 @@ def main() -> None:
         raise SystemExit(job.MISTAKE) from None
     output = "slurm-*.out" if options.array else f"slurm-{number}.out"
     print(f"job      {number}" + (f", {len(planned.runs)} tasks" if options.array else f", run {planned.runs[0]}"))
-    print(f"watch    squeue -j {number}; tail -F {planned.folder}/{output}")
-    print(f"stop     scancel {number} (saves first); touch {planned.runs[0]}/STOP (saves and ends)")
+    print(f"watch    squeue -j {number}; tail -F {shlex.quote(str(planned.folder))}/{output}")
+    print(f"stop     scancel {number} (saves first); touch {shlex.quote(str(planned.runs[0]))}/STOP (saves and ends)")
 
 
 if __name__ == "__main__":

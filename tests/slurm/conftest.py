@@ -1,73 +1,78 @@
 """The cluster, where it can be; else the reason why not."""
 
-import json
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from src.drill import curve
+from src.run import read_status
+from tests import hosts
+from tests.conftest import write_data_set
+from tests.hosts import MARK
 from tests.ranks import good_job
 from tests.slurm.cluster import Cluster, SlurmJob
 
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "nsenter", "unshare")
-COMMON = ("data.name=digits", "train.sync=bitwise", "train.device=cpu", "checkpoint.every_steps=100", "log.every=20")
-
-
-def objection() -> str:
-    """Why there can be no cluster here, or ''."""
-    if os.environ.get("SLURM_TESTS") != "1":
-        return "minutes on a real Slurm cluster: run `make test-slurm`"
-    if os.geteuid():
-        return "a Slurm cluster in namespaces needs root"
-    if missing := [name for name in PROGRAMS if not shutil.which(name)]:
-        return f"not installed: {' '.join(missing)} (tests/slurm/cluster.sh install)"
-    done = subprocess.run(["unshare", "--net", "--pid", "--fork", "--mount", "true"], capture_output=True, text=True)
-    return f"no namespaces: {done.stderr.strip()}" if done.returncode else ""
+EPOCHS = 15  # of 100 steps: a test must find the job before its end, and wait for it
+COMMON = (
+    "data.name=idx",
+    "train.sync=bitwise",
+    "train.device=cpu",
+    f"train.epochs={EPOCHS}",
+    "checkpoint.every_steps=100",
+    "log.every=20",
+    "log.seconds=0",
+)
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if reason := objection():
-        pytest.skip(reason)
+    if os.environ.get("SLURM_TESTS") != "1":
+        pytest.skip("minutes on a real Slurm cluster: run `make test-slurm`")
+    if reason := hosts.objection("slurmctld", "slurmd", "sbatch", "munged"):
+        pytest.skip(f"{reason} (tests/slurm/cluster.sh install)")
     made = Cluster(tmp_path_factory.mktemp("cluster") / "base")
-    made.script("up")
     yield made
-    made.script("down")
+    made.down()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An uninterrupted run in one process: the data root, the hash of its weights, the lines of metrics.jsonl."""
+
+    data: str
+    digest: str
+    curve: list[str]
+
+    def has(self, run: Path) -> bool:
+        """Whether another run has come to the same weights, with each line once."""
+        return (read_status(run).get("weights_sha256"), curve(run)) == (self.digest, self.curve)
 
 
 @pytest.fixture(scope="session")
-def reference(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], str]:
-    """The hash of the weights after so many epochs in one process; it also renders the digits."""
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("reference")
-    root = f"data.root={folder.parent / 'digits'}"
-
-    def digest(epochs: int) -> str:
-        settings = (*COMMON, root, "run.name=r", f"train.epochs={epochs}")
-        status = good_job(1, folder / str(epochs), *settings).run / "status.json"
-        return str(json.loads(status.read_text())["weights_sha256"])
-
-    return digest
+    write_data_set(folder / "IDX" / "raw", 6400, 200)
+    run = good_job(1, folder, *COMMON, f"data.root={folder}", "run.name=r").run
+    return Reference(str(folder), read_status(run)["weights_sha256"], curve(run))
 
 
 Sbatch = Callable[..., SlurmJob]
 
 
 @pytest.fixture
-def sbatch(cluster: Cluster, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sbatch]:
-    """Submit launch/slurm.sbatch to idle nodes: sbatch(*settings, name=, options=(), **variables)."""
-    cluster.idle()
-    root = f"data.root={tmp_path_factory.getbasetemp() / 'digits'}"
+def sbatch(cluster: Cluster, reference: Reference, tmp_path: Path) -> Iterator[Sbatch]:
+    """Submit launch/slurm.sbatch: sbatch(*settings, name=, options=(), **variables)."""
     jobs = []
 
-    def submit(*settings: str, name: str = "r", options: tuple[str, ...] = ("-N", "2"), **variables: str) -> SlurmJob:
+    def submit(*settings: str, name: str = "r", options: tuple[str, ...] = (), **variables: str) -> SlurmJob:
         run = tmp_path / name
-        command = ["sbatch", "--parsable", "-c", "2", "--time=10", f"--output={run}-%j.out", *options]
-        command += ["launch/slurm.sbatch", *COMMON, root, f"run.root={tmp_path}", f"run.name={name}"]
-        printed = cluster.run(*command, "track.wandb=disabled", *settings, RUN_OF_TEST=str(run), **variables)
-        jobs.append(SlurmJob(cluster, printed.strip(), run))
+        command = ["sbatch", "--parsable", "-N", "2", "-c", "1", "--time=10", f"--output={run}-%j.out", *options]
+        command += ["launch/slurm.sbatch", *COMMON, f"data.root={reference.data}", f"run.root={tmp_path}"]
+        command += [f"run.name={name}", "track.wandb=disabled", *settings]
+        jobs.append(SlurmJob(cluster, cluster.run(*command, **variables, **{MARK: str(run)}).strip(), run))
         return jobs[-1]
 
     yield submit

@@ -2,171 +2,198 @@
 
 import json
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from src import config
 from src.drill import curve
+from tests.hosts import MARK, find, wait
 from tests.ranks import ROOT, good_job
-from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import Sbatch
+from tests.slurm.cluster import Cluster, SlurmJob
+from tests.slurm.conftest import COMMON, Reference, Sbatch
+from tests.test_tracking import expected, identity, offline, received
 
-Reference = Callable[[int], str]
+KINDS = ("start", "stop", "resume", "finish")
+ARRAY = {"a": "1", "b": "2"}  # its runs, and their tasks
 
 
-def test_two_nodes_of_two_ranks_are_as_one_process(sbatch: Sbatch, reference: Reference, mnist: str) -> None:
-    job = sbatch("data.name=mnist", f"data.root={mnist}", "train.epochs=1")
-    one = good_job(1, job.run.parent, "train.sync=bitwise", f"data.root={mnist}", "train.epochs=1", "log.every=20")
+def done(job: SlurmJob, reference: Reference, restarts: int) -> None:
+    """The job ends as if nothing had happened."""
+    facts = job.end()
+    assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("COMPLETED", "0:0", str(restarts)), job.log()
+    assert reference.has(job.run), job.log()
+
+
+def test_two_nodes_of_two_ranks_are_as_one_process(sbatch: Sbatch, mnist: str) -> None:
+    recipe = ("data.name=mnist", f"data.root={mnist}", "train.epochs=1")
+    job = sbatch(*recipe, options=("-c", "2"))
+    one = good_job(1, job.run.parent, *COMMON, *recipe)
     assert job.end()["ExitCode"] == "0:0", job.log()
     single = json.loads((one.run / "status.json").read_text())
-    assert job.status()["world_size"] == 4
+    assert (job.status()["world_size"], single["world_size"]) == (4, 1)
     assert (job.status()["correct"], job.status()["weights_sha256"]) == (single["correct"], single["weights_sha256"])
     assert curve(job.run) == curve(one.run)
 
 
 def test_a_time_limit_that_is_too_short(sbatch: Sbatch, reference: Reference) -> None:
-    job = sbatch("train.epochs=7", options=("-N", "2", "-c", "1", "--time=2"))
+    """A rank is held until Slurm's warning is there, however fast this machine is."""
+    job = sbatch("track.wandb=offline", options=("--time=2", "--signal=USR1@60"))
+    job.reach(200)
+    held = job.find("src.train", RANK="1")
+    held.hold()
+    held.release_at(signal.SIGUSR1)
     facts = job.end()
-    assert facts["JobState"] == "COMPLETED", job.log()
-    assert int(facts["Restarts"]) >= 1
-    assert job.status()["weights_sha256"] == reference(7)
-    told = [event for event in job.events() if event["event"] != "checkpoint"]
-    kinds = [event["event"] for event in told]
-    assert kinds == ["start", "stop", *["resume", "stop"] * (int(facts["Restarts"]) - 1), "resume", "finish"]
-    assert {event["reason"] for event in told if event["event"] == "stop"} <= {"SIGUSR1", "Slurm's time limit"}
+    assert (facts["JobState"], facts["ExitCode"]) == ("COMPLETED", "0:0"), job.log()
+    assert reference.has(job.run)
+    told = job.events(*KINDS)
+    again = int(facts["Restarts"]) - 1  # if the next attempt was warned too
+    assert [event["event"] for event in told] == ["start", "stop", *["resume", "stop"] * again, "resume", "finish"]
+    assert again >= 0
+    assert told[1]["reason"] == "SIGUSR1"
     assert all(then["step"] == now["step"] for then, now in zip(told[1::2], told[2::2], strict=False))
     assert {event["job"] for event in told} == {job.number}
-    assert "requeues itself" in job.log()
+    assert job.log().count("requeues itself") == again + 1
+    pieces = {piece.name for piece in (job.run / "wandb").glob("offline-run-*/run-*.wandb")}
+    assert pieces == {f"run-{identity(job.run)}.wandb"}
+    assert received(offline(job.run)) == expected(job.run)
 
 
 def test_scancel_saves_and_the_same_command_goes_on(sbatch: Sbatch, reference: Reference) -> None:
-    job = sbatch("train.epochs=2")
+    job = sbatch()
     job.reach(200)
     job.cluster.run("scancel", job.number)
     assert job.end()["JobState"] == "CANCELLED"
     assert (job.status()["state"], job.status()["reason"]) == ("preempted", "SIGTERM")
-    assert job.events()[-1]["step"] > 150
-    job.cluster.idle()
-    again = sbatch("train.epochs=2")
-    assert again.end()["JobState"] == "COMPLETED", again.log()
-    assert again.status()["weights_sha256"] == reference(2)
+    assert job.events("stop")[-1]["step"] == job.status()["step"] >= 200
+    again = sbatch()
+    done(again, reference, 0)
+    assert [event["step"] for event in again.events("resume")] == [job.events("stop")[-1]["step"]]
 
 
 def test_scontrol_requeue(sbatch: Sbatch, reference: Reference) -> None:
-    job = sbatch("train.epochs=2")
+    job = sbatch()
     job.reach(200)
     job.cluster.run("scontrol", "requeue", job.number)
-    facts = job.end()
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), job.log()
-    assert job.status()["weights_sha256"] == reference(2)
-    assert [event["event"] for event in job.events() if event["event"] in ("stop", "resume")] == ["stop", "resume"]
+    done(job, reference, 1)
+    assert [event["event"] for event in job.events("stop", "resume")] == ["stop", "resume"]
+
+
+def test_a_job_that_is_preempted_comes_back(sbatch: Sbatch, reference: Reference, tmp_path: Path) -> None:
+    job = sbatch()
+    job.reach(200)
+    words = ("-p", "urgent", "-N", "2", "-c", "4", f"--output={tmp_path / 'urgent.out'}", "--wrap=srun sleep 1")
+    urgent = SlurmJob(job.cluster, job.cluster.run("sbatch", "--parsable", *words).strip(), tmp_path / "urgent")
+    assert urgent.end()["JobState"] == "COMPLETED"
+    done(job, reference, 1)
+    (stop,) = job.events("stop")
+    assert stop["reason"] == "SIGTERM"
+    assert job.events("resume")[0]["step"] == stop["step"]
 
 
 def test_kill_9_of_a_rank_restarts_in_place(sbatch: Sbatch, reference: Reference) -> None:
-    job = sbatch("train.epochs=2")
+    job = sbatch(options=("-c", "2"))
     job.reach(200)
-    job.kill(job.find("src.train", RANK="3"))
-    facts = job.end()
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "0"), job.log()
-    assert job.status()["weights_sha256"] == reference(2)
+    job.find("src.train", RANK="3").kill()
+    done(job, reference, 0)
 
 
 @pytest.mark.parametrize("node", ["0", "1"])
 def test_kill_9_of_torchrun_goes_through_the_queue(node: str, sbatch: Sbatch, reference: Reference) -> None:
-    job = sbatch("train.epochs=2")
+    job = sbatch()
     job.reach(200)
-    job.kill(job.find("launch.torchrun", SLURM_NODEID=node))
-    facts = job.end()
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), job.log()
-    assert job.status()["weights_sha256"] == reference(2)
-
-
-@pytest.mark.parametrize("node", ["node1", "node2"])
-def test_a_node_dies_and_comes_back(node: str, sbatch: Sbatch, reference: Reference) -> None:
-    job = sbatch("train.epochs=2", "train.timeout_seconds=30")
-    job.reach(200)
-    job.cluster.script("kill-node", node)
-    job.cluster.wait(lambda: "down" in job.cluster.run("sinfo", "-h", "-n", node, "-o", "%T"), "a node that is down")
-    job.cluster.script("start-node", node)
-    facts = job.end()
-    assert facts["JobState"] == "COMPLETED", job.log()
-    assert job.status()["weights_sha256"] == reference(2)
-
-
-def test_a_link_is_cut_for_good(sbatch: Sbatch, reference: Reference) -> None:
-    """The node goes down; once it is back in service, the requeued job ends as ever."""
-    job = sbatch("train.epochs=2", "train.timeout_seconds=30")
-    job.reach(200)
-    job.cluster.script("link", "node2", "down")
-    job.cluster.wait(lambda: "down" in job.cluster.run("sinfo", "-h", "-n", "node2", "-o", "%T"), "a node down")
-    job.cluster.script("link", "node2", "up")
-    job.cluster.run("scontrol", "update", "nodename=node2", "state=resume")
-    facts = job.end()
-    assert facts["JobState"] == "COMPLETED", job.log()
-    assert job.status()["weights_sha256"] == reference(2)
-
-
-def test_a_link_flickers(sbatch: Sbatch, reference: Reference) -> None:
-    job = sbatch("train.epochs=2")
-    job.reach(200)
-    job.cluster.script("link", "node2", "down")
-    time.sleep(3)  # less than any timeout
-    job.cluster.script("link", "node2", "up")
-    facts = job.end()
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "0"), job.log()
-    assert job.status()["weights_sha256"] == reference(2)
+    job.find("launch.torchrun", SLURM_NODEID=node).kill()
+    done(job, reference, 1)
 
 
 def test_a_job_that_always_fails_is_not_requeued(sbatch: Sbatch, tmp_path: Path) -> None:
-    job = sbatch("data.name=idx", f"data.root={tmp_path / 'nothing'}")
+    job = sbatch(f"data.root={tmp_path / 'nothing'}")
     facts = job.end()
     assert (facts["JobState"], facts["Restarts"], facts["ExitCode"]) == ("FAILED", "0", "1:0"), job.log()
     assert "error: data.name=idx: put your files into" in job.log()
 
 
 def test_the_number_of_requeues_is_bounded(sbatch: Sbatch) -> None:
-    job = sbatch("train.epochs=50", MAX_REQUEUES="1")
+    job = sbatch("train.epochs=1000", MAX_REQUEUES="1")
     for goal in (40, 400):
         job.reach(goal)
         job.cluster.run("scancel", "--signal=USR1", job.number)
-        job.cluster.wait(lambda: job.status()["state"] == "preempted", "a save")
+        wait(lambda: job.status()["state"] == "preempted", "a save")
     facts = job.end()
     assert (facts["JobState"], facts["Restarts"], facts["ExitCode"]) == ("FAILED", "1", "75:0"), job.log()
     assert "is not requeued again (MAX_REQUEUES=1)" in job.log()
 
 
 def test_two_jobs_on_one_node_do_not_meet(sbatch: Sbatch, reference: Reference) -> None:
-    options = ("-N", "1", "-w", "node1")
-    first = sbatch("train.epochs=1", name="first", options=options)
-    second = sbatch("train.epochs=1", name="second", options=options)
-    assert {first.end()["JobState"], second.end()["JobState"]} == {"COMPLETED"}
-    assert first.facts()["StartTime"] <= second.facts()["StartTime"] < first.facts()["EndTime"]
-    assert first.status()["weights_sha256"] == second.status()["weights_sha256"] == reference(1)
+    options = ("-N", "1", "-w", "node1", "-c", "2")
+    jobs = [sbatch(name=name, options=options) for name in ("first", "second")]
+    ranks = [job.find("src.train", RANK=rank) for job in jobs for rank in ("0", "1")]
+    for rank in ranks:  # none ends before all have begun
+        rank.hold()
+    alive = {process.pid for job in jobs for process in job.processes()}
+    assert {rank.pid for rank in ranks} <= alive
+    for rank in ranks:
+        rank.release()
+    for job in jobs:
+        done(job, reference, 0)
+
+
+def submit(cluster: Cluster, mark: Path, *words: str) -> str:
+    return cluster.run(str(ROOT / ".venv/bin/python"), "-m", "launch.submit", *words, **{MARK: str(mark)})
+
+
+def test_submit_a_job(cluster: Cluster, reference: Reference, tmp_path: Path) -> None:
+    """Also where a folder's name and a setting are a trial for every quoting."""
+    run = tmp_path / 'it\'s a "run", 100%j' / "r"
+    settings = (*COMMON, f"data.root={reference.data}", f"run.root={run.parent}", "run.name=r", "track.wandb=disabled")
+    words = ("--nodes=2", "--ranks-per-node=2", "--time=5", "--partition=main", "track.notes=two words, [a=b] # 'c'")
+    printed = submit(cluster, run, *words, *settings)
+    job = SlurmJob(cluster, printed.split()[1].rstrip(","), run)
+    assert f"watch    squeue -j {job.number}; tail -F {shlex.quote(f'{run}/launch')}/slurm-{job.number}.out" in printed
+    assert f"stop     scancel {job.number} " in printed
+    done(job, reference, 0)
+    assert job.status()["world_size"] == 4
+    kept = {file.name for file in (run / "launch").iterdir()}
+    assert kept == {"code.txt", "config.yaml", "job.sbatch", f"slurm-{job.number}.out"}
+    assert config.load(run / "config.yaml").track.notes == "two words, [a=b] # 'c'"
 
 
 def test_submit_an_array(cluster: Cluster, reference: Reference, tmp_path: Path) -> None:
-    reference(1)
-    cluster.idle()
-    (tmp_path / "settings.txt").write_text("optim.lr=0.02 run.name=a\n\n# twice as fast\noptim.lr=0.04 run.name=b\n")
-    root = tmp_path.parent / "digits"
-    words = [str(ROOT / ".venv/bin/python"), "-m", "launch.submit", "--ranks-per-node=1", "--time=5"]
-    words += [f"--array={tmp_path / 'settings.txt'}", "data.name=digits", f"data.root={root}", "train.epochs=1"]
-    printed = cluster.run(*words, "track.wandb=disabled", f"run.root={tmp_path}")
+    """A task's requeue leaves the other alone, although its number may be the whole array's."""
+    file = tmp_path / "settings.txt"
+    file.write_text("# it's twice\n\noptim.lr=0.02 run.name=a track.notes='# one'\noptim.lr=0.04 run.name=b # two\n")
+    settings = (*COMMON, f"data.root={reference.data}", f"run.root={tmp_path}", "track.wandb=disabled")
+    printed = submit(cluster, tmp_path, "--ranks-per-node=1", "--time=5", f"--array={file}", *settings)
     number = printed.split()[1].rstrip(",")
-    assert f"squeue -j {number}" in printed
-    done = {name: tmp_path / name / "status.json" for name in "ab"}
-    cluster.wait(lambda: not cluster.run("squeue", "-h", "-j", number).strip(), "the end of the array")
-    assert all(json.loads(file.read_text())["state"] == "finished" for file in done.values())
+    assert f"job      {number}, 2 tasks" in printed
+    ranks = {run: find(str(tmp_path), "-u -m src.train", SLURM_ARRAY_TASK_ID=task) for run, task in ARRAY.items()}
+    for rank in ranks.values():
+        rank.hold()
+    (first,) = (run for run, rank in ranks.items() if rank.environment["SLURM_JOB_ID"] == number)
+    cluster.run("scancel", "--signal=USR1", f"{number}_{ARRAY[first]}")
+    ranks[first].release_at(signal.SIGUSR1)
+    runs = {run: SlurmJob(cluster, number, tmp_path / run) for run in ARRAY}
+    wait(lambda: runs[first].events("resume"), "the task that requeues itself")
+    for rank in ranks.values():
+        rank.release()
+    wait(lambda: not cluster.run("squeue", "-h", "-j", number).strip(), "the end of the array")
+    kinds = {run: [event["event"] for event in job.events(*KINDS)] for run, job in runs.items()}
+    assert kinds.pop(first) == ["start", "stop", "resume", "finish"]
+    assert list(kinds.values()) == [["start", "finish"]]
+    assert [config.load(tmp_path / run / "config.yaml").optim.lr for run in ARRAY] == [0.02, 0.04]
+    (kept,) = tmp_path.glob("array-*")
+    files = {f"slurm-{number}_1.out", f"slurm-{number}_2.out", "code.txt", "job.sbatch", "settings.txt"}
+    assert {path.name for path in kept.iterdir()} == files
 
 
-def test_a_mistake_does_not_reach_the_queue(cluster: Cluster) -> None:
-    words = [str(ROOT / ".venv/bin/python"), "-m", "launch.submit", "optim.lrr=3"]
+def test_a_mistake_does_not_reach_the_queue(cluster: Cluster, sbatch: Sbatch) -> None:
+    before = sbatch(options=("--hold",))
     with pytest.raises(AssertionError, match="did you mean optim"):
-        cluster.run(*words)
-    assert not cluster.run("squeue", "-h").strip()
+        submit(cluster, before.run, "optim.lrr=3")
+    assert cluster.run("squeue", "-h", "-o", "%i").split() == [before.number]
 
 
 def test_the_doctor_asks_the_job_s_other_host(cluster: Cluster, tmp_path: Path) -> None:
@@ -180,3 +207,33 @@ def test_the_doctor_asks_the_job_s_other_host(cluster: Cluster, tmp_path: Path) 
     assert "1 asked by srun: all reach 10.77.0.1" in found["hosts"]["found"]
     assert found["interface"]["found"].startswith("gloo takes eth0 (10.77.0.1")
     assert found["all-reduce"]["found"].endswith("DDP, gloo")
+
+
+@pytest.mark.parametrize("node", ["node1", "node2"])
+def test_a_node_dies_and_comes_back(node: str, sbatch: Sbatch, reference: Reference) -> None:
+    job = sbatch("train.timeout_seconds=20")
+    job.reach(200)
+    job.cluster.script("kill", node)
+    wait(lambda: job.cluster.is_state("down", node), "a node that is down")
+    job.cluster.script("start", node)
+    done(job, reference, 1)
+
+
+def test_a_link_is_cut_for_good(sbatch: Sbatch, reference: Reference) -> None:
+    """The node goes down; once it is back in service, the requeued job ends as ever."""
+    job = sbatch("train.timeout_seconds=20")
+    job.reach(200)
+    job.cluster.script("link", "node2", "down")
+    wait(lambda: job.cluster.is_state("down", "node2"), "a node that is down")
+    job.cluster.script("link", "node2", "up")
+    job.cluster.run("scontrol", "update", "nodename=node2", "state=resume")
+    done(job, reference, 1)
+
+
+def test_a_link_flickers(sbatch: Sbatch, reference: Reference) -> None:
+    job = sbatch()
+    job.reach(200)
+    job.cluster.script("link", "node2", "down")
+    time.sleep(3)  # less than any timeout
+    job.cluster.script("link", "node2", "up")
+    done(job, reference, 0)
