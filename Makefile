@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-export setup-bench train test test-slurm check drill bench scale lock clean
+.PHONY: help setup setup-dev setup-export setup-bench train test test-slurm test-container check drill bench scale doctor image lock clean
 
 PYTHON ?= python3
 RANKS ?= 4
@@ -28,6 +28,11 @@ test-slurm: .venv/.synced-dev ## run launch/ on a real Slurm cluster and on seve
 	 tests/slurm/cluster.sh install || echo "cannot install slurm: its tests will be skipped" >&2; fi
 	SLURM_TESTS=1 $(BIN)/pytest tests/slurm tests/test_hosts.py $(ARGS)
 
+test-container: .venv/.synced-dev ## build the image and run its job (as root; installs buildah with apt; 12 GB in /var/tmp)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	 tests/container.sh install || echo "cannot install buildah: its tests will be skipped" >&2; fi
+	CONTAINER_TESTS=1 $(BIN)/pytest tests/test_container.py $(ARGS)
+
 check: .venv/.synced-dev ## ruff, mypy --strict, shellcheck, pytest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,9 +47,18 @@ bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmar
 	$(BIN)/python -m tests.bench.compare $(ARGS)
 	$(BIN)/python -m tests.bench.compare --epochs=10 --rounds=3 --section="ten epochs" --only='^this job(, train.sync.*)?$$|tutorial' $(ARGS)
 	$(BIN)/python -m tests.bench.growth $(ARGS)
+	$(BIN)/python -m tests.bench.profile $(ARGS)
+	$(BIN)/python -m tests.bench.tracking $(ARGS)
 
 scale: .venv/.synced-user ## time 1, 2, 4 and 8 ranks, and compare their hashes
 	$(BIN)/python -m tests.bench.scale $(ARGS)
+
+doctor: .venv/.synced-user ## look at this host before a job (ARGS="config=... --nodes a,b")
+	$(BIN)/python -m src.doctor $(ARGS)
+
+image: ## build the container image (DOCKER=podman for another builder)
+	$(or $(DOCKER),docker) build -t training-job \
+	 --build-arg COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*')" .
 
 LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-header --upgrade pyproject.toml

@@ -1,5 +1,6 @@
-"""The README tells the truth: its settings are the job's, its commands run."""
+"""The README tells the truth: its settings are the job's, its commands run, its copy map points."""
 
+import ast
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from src import schema
 from tests.ranks import ROOT
@@ -75,8 +77,29 @@ def test_its_training_commands_train(command: str, mnist: str, tmp_path: Path) -
     assert " 1 epochs, 938 steps" in call(command + small)
 
 
+# What makes a command of the README quick, and keeps it out of this checkout.
+ASIDE = {
+    "src.doctor": "run.root={folder} --only cores",
+    "src.status": "{root}",
+    "src.report": "--file {folder}/report.html",
+    "src.predict": "",
+    "src.evaluate": "data.root={folder}",
+    "src.export": "--file {folder}/model.onnx",
+}
+
+
+@pytest.mark.parametrize(
+    "command", sorted({command for command in COMMANDS if "-m src.t" not in command and "-m" in command})
+)
+def test_its_commands_on_a_run_work(command: str, run: Path, tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(tmp_path / "photo.jpg")
+    command = command.replace("runs/mnist-1c995512", str(run)).replace("photo.jpg", str(tmp_path / "photo.jpg"))
+    assert call(f"{command} {ASIDE[command.split()[2]]}".format(folder=tmp_path, root=run.parent))
+
+
 def test_every_command_has_a_test() -> None:
-    tried = ("make ", "source .venv/bin/activate", "python -m src.", "torchrun ")
+    tried = ("make ", "source .venv/bin/activate", "torchrun ", "python -m src.train", "python -m src.track push")
+    tried += tuple(f"python -m {name}" for name in ASIDE)
     assert [command for command in COMMANDS if not command.startswith(tried)] == []
     assert all(shlex.split(command) for command in COMMANDS)
 
@@ -93,3 +116,32 @@ def test_make_train_trains(mnist: str, tmp_path: Path) -> None:
 def test_make_alone_prints_the_targets() -> None:
     printed = call("make")
     assert all(f"make {target} " in printed for target in ("setup", "train", "test", "check", "drill"))
+
+
+MAP = re.findall(
+    r"^\| ([^|]+) \| \[`([^`]+)`\]\((\S+?)#L(\d+)-L(\d+)\) `([^`]+)` \| `([^`]+)` \|$", README, re.MULTILINE
+)
+
+
+def place(file: str, name: str) -> tuple[int, int]:
+    """First and last line of a class or function, of a `first ... last` stretch of them, or of the whole file."""
+    text = (ROOT / file).read_text()
+    if name == "whole":
+        return 1, len(text.splitlines())
+    found = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    nodes = [found[one] for one in name.split(" ... ")]
+    first = min([nodes[0].lineno, *(mark.lineno for mark in nodes[0].decorator_list)])
+    return first, int(nodes[-1].end_lineno or 0)
+
+
+@pytest.mark.parametrize("row", MAP, ids=lambda row: row[0])
+def test_the_copy_map_is_true(row: tuple[str, ...]) -> None:
+    what, file, link, first, last, name, proof = row
+    now = place(file, name)
+    assert (link, (int(first), int(last))) == (file, now), f"{what}: write {file}#L{now[0]}-L{now[1]}"
+    test_file, _, test = proof.partition("::")
+    assert re.search(rf"^def {test}\(", (ROOT / test_file).read_text(), re.MULTILINE), proof
+
+
+def test_the_copy_map_is_whole() -> None:
+    assert len(MAP) == 9
