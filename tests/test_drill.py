@@ -60,6 +60,6 @@ def test_an_unfinished_run_fails_the_drill(tmp_path: Path) -> None:
 
 def test_an_unknown_scenario_is_refused() -> None:
     command = [sys.executable, "-m", "src.drill", "--only", "hope"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
     assert "kill -9 of a random rank" in done.stderr

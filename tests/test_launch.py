@@ -78,7 +78,7 @@ def test_a_signal_to_local_saves(number: signal.Signals, small: str, tmp_path: P
     else:  # as Slurm does: to every process of the job
         for pid in family(job.pid):
             os.kill(pid, number)
-    output, errors = job.communicate(timeout=60)
+    output, errors = job.communicate(timeout=240)
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     assert (status["state"], status["reason"]) == ("preempted", number.name), output + errors
     assert "Traceback" not in errors

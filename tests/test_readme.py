@@ -98,8 +98,8 @@ def test_its_commands_on_a_run_work(command: str, run: Path, tmp_path: Path) -> 
 
 
 def test_every_command_has_a_test() -> None:
-    tried = ("make ", "source .venv/bin/activate", "torchrun ", "python -m src.train", "python -m src.track push")
-    tried += tuple(f"python -m {name}" for name in ASIDE)
+    elsewhere = ("make ", "source .venv/bin/activate", "torchrun ", "python -m src.train", "python -m src.track push")
+    tried = (*elsewhere, *(f"python -m {name}" for name in ASIDE))
     assert [command for command in COMMANDS if not command.startswith(tried)] == []
     assert all(shlex.split(command) for command in COMMANDS)
 

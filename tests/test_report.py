@@ -78,7 +78,7 @@ def show(chromium: Any) -> Iterator[Open]:
 
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "src.report", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "src.report", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
 
 
@@ -164,7 +164,7 @@ def test_a_finished_run_has_one_small_page(softmax: Path) -> None:
 
 def test_it_is_imported_at_the_end_only() -> None:
     script = "import sys, src.train; assert not {'src.report', 'src.facts'} & set(sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=240).returncode == 0
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])

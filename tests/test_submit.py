@@ -35,7 +35,7 @@ def submit(*arguments: str, path: Path | None = None, **variables: str) -> "subp
         env=os.environ | {"PATH": search} | variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
 
 

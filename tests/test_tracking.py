@@ -60,7 +60,7 @@ def offline(run: Path) -> list[dict[str, Any]]:
     found = []
     for piece in sorted((run / "wandb").glob("offline-run-*/run-*.wandb")):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(piece)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
         records = [json.loads(line) for line in done.stdout.splitlines()]
         found += [record["history"]["item"] for record in records if record["type"] == "history"]
     return found
