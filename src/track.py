@@ -22,6 +22,8 @@ from src.schema import Config
 from src.tracking import pictures
 from src.wandb_copy import Copy
 
+LEAST_SECONDS = 60.0  # training must not wait longer than its track.timeout_seconds; here somebody waits for just this
+
 
 def push(path: Path) -> str:
     """Send one run; returns what to tell. Raises UserError for what is no run, JobFailed where W&B fails."""
@@ -42,7 +44,8 @@ def push(path: Path) -> str:
 
 def _send(path: Path, settings: Config) -> str:
     provenance = json.loads((path / "provenance.json").read_text())
-    track = dataclasses.replace(settings.track, wandb="online")
+    patience = max(settings.track.timeout_seconds, LEAST_SECONDS)
+    track = dataclasses.replace(settings.track, wandb="online", timeout_seconds=patience)
     copy = Copy(path, track, config.as_dict(settings) | {"provenance": provenance}, print)
     copy.only_online = True
     copy.end(read_status(path), _pictures(path))

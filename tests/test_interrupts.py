@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from src import lines
+from src.run import read_status
 from src.scenarios import alive
 from tests.ranks import ROOT, good_job, torchrun
 
@@ -142,9 +143,11 @@ def test_max_restarts_goes_on(small: str, tmp_path: Path) -> None:
 
 
 def importing(pid: int) -> bool:
-    """Whether the process has begun to import torch."""
+    """Whether the process is the job's, no more a fork of this one, and has begun to import torch."""
     with contextlib.suppress(OSError):
-        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+        return b"src.train" in Path(f"/proc/{pid}/cmdline").read_bytes() and (
+            "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+        )
     return False
 
 
@@ -261,7 +264,7 @@ def test_fifty_kills_end_at_the_same_weights(small: str, tmp_path: Path) -> None
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         kills += 1
-        if status(tmp_path / "runs").get("state") == "finished":
+        if read_status(tmp_path / "runs" / "r").get("state") == "finished":
             (tmp_path / "runs" / "r").rename(tmp_path / f"finished-{kills}")
             assert (
                 json.loads((tmp_path / f"finished-{kills}" / "status.json").read_text())["weights_sha256"]
