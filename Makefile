@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-export setup-bench train test test-slurm test-container check drill bench scale doctor image lock clean
+.PHONY: help setup setup-dev setup-export setup-bench train test test-slurm test-container lint check drill bench scale doctor image lock clean
 
 PYTHON ?= python3
 RANKS ?= 4
@@ -33,12 +33,13 @@ test-container: .venv/.synced-dev ## build the image and run its job (as root; i
 	 tests/container.sh install || echo "cannot install buildah: its tests will be skipped" >&2; fi
 	CONTAINER_TESTS=1 $(BIN)/pytest tests/test_container.py $(ARGS)
 
-check: .venv/.synced-dev ## ruff, mypy --strict, shellcheck, pytest
+lint: .venv/.synced-dev ## ruff, mypy --strict, shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck $$(git ls-files '*.sh' '*.sbatch') .ci/run
-	$(BIN)/pytest $(ARGS)
+
+check: lint test ## lint and test
 
 drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one
 	$(BIN)/python -m src.drill $(ARGS)
