@@ -55,7 +55,8 @@ start_host() {
   # The namespace is there a moment after the process is.
   until [[ $(readlink "/proc/$pid/ns/net") != "$(readlink /proc/self/ns/net)" ]]; do sleep 0.02; done
   ip link del "to-$name" 2>/dev/null || true
-  ip link add "to-$name" type veth peer name eth0 netns "$pid"
+  # Its hardware address is its own for ever, or the others' caches would be wrong when it comes back.
+  ip link add "to-$name" type veth peer name eth0 address "02:00:00:00:00:1${name#node}" netns "$pid"
   ip link set "to-$name" master bridge up
 }
 

@@ -38,11 +38,11 @@ class ElasticJob:
         self.launched: dict[str, subprocess.Popen[bytes]] = {}
         write_data_set(folder / "IDX" / "raw", 6400, 200)
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, nodes: str = "2:3") -> None:
         """Give the command of the README on these hosts."""
         command = ["launch/node.sh", *SETTINGS, f"data.root={self.folder}", f"run.root={self.run.parent}"]
         for name in names:
-            variables = {"HEAD": "node1:29500", "NODES": "2:3", "NODE_RANK": str(int(name[4:]) - 1), "JOB": "elastic"}
+            variables = {"HEAD": "node1:29500", "NODES": nodes, "NODE_RANK": str(int(name[4:]) - 1), "JOB": "elastic"}
             variables |= {"RANKS_PER_NODE": "1", "RDZV_CONF": "last_call_timeout=5", "MAX_RESTARTS": "10"}
             self.launched[name] = self.hosts.start(
                 name, command, self.folder / f"{name}.log", **variables, **{MARK: self.mark(name)}
@@ -133,12 +133,12 @@ def test_hosts_come_and_go(job: ElasticJob) -> None:
 
 def test_the_host_where_they_meet_dies(job: ElasticJob) -> None:
     """The others end, and say what to do; it goes on."""
-    job.start("node1", "node2", "node3")
+    job.start("node1", "node2", "node3", nodes="3:3")
     job.reach(200)
     job.hosts.script("kill", "node1")
     assert all(job.end().values())
     assert job.log().count("error: the hosts cannot meet at node1:29500") == 2, job.log()
     job.hosts.script("start", "node1")
-    job.start("node1", "node2", "node3")
+    job.start("node1", "node2", "node3", nodes="3:3")
     assert job.end() == {"node1": 0, "node2": 0, "node3": 0}, job.log()
     assert job.is_as_if_nothing_had_happened(), job.log()

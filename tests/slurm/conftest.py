@@ -1,6 +1,8 @@
 """The cluster, where it can be; else the reason why not."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +67,32 @@ Sbatch = Callable[..., SlurmJob]
 @pytest.fixture
 def sbatch(cluster: Cluster, reference: Reference, tmp_path: Path) -> Iterator[Sbatch]:
     """Submit launch/slurm.sbatch: sbatch(*settings, name=, options=(), **variables)."""
+    yield from submitting(cluster, reference, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def limited(cluster: Cluster, reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmJob]:
+    """A job that runs into its time limit, beside other tests: Slurm takes a minute to warn it.
+
+    A rank is held until the warning is there, however fast this machine is.
+    """
+    for submit in submitting(cluster, reference, tmp_path_factory.mktemp("limited")):
+        job = submit("track.wandb=offline", options=("--time=2", "--signal=USR1@60"))
+        job.reach(200)
+        held = job.find("-u -m src.train", RANK="1")
+        held.hold()
+        threading.Thread(target=held.release_at, args=(signal.SIGUSR1,), daemon=True).start()
+        yield job
+
+
+def submitting(cluster: Cluster, reference: Reference, folder: Path) -> Iterator[Sbatch]:
+    """What submits, once; its jobs end with it."""
     jobs = []
 
     def submit(*settings: str, name: str = "r", options: tuple[str, ...] = (), **variables: str) -> SlurmJob:
-        run = tmp_path / name
+        run = folder / name
         command = ["sbatch", "--parsable", "-N", "2", "-c", "1", "--time=10", f"--output={run}-%j.out", *options]
-        command += ["launch/slurm.sbatch", *COMMON, f"data.root={reference.data}", f"run.root={tmp_path}"]
+        command += ["launch/slurm.sbatch", *COMMON, f"data.root={reference.data}", f"run.root={folder}"]
         command += [f"run.name={name}", "track.wandb=disabled", *settings]
         jobs.append(SlurmJob(cluster, cluster.run(*command, **variables, **{MARK: str(run)}).strip(), run))
         return jobs[-1]

@@ -28,6 +28,7 @@ def done(job: SlurmJob, reference: Reference, restarts: int) -> None:
     assert reference.has(job.run), job.log()
 
 
+@pytest.mark.usefixtures("limited")  # it waits while these four run
 def test_two_nodes_of_two_ranks_are_as_one_process(sbatch: Sbatch, mnist: str) -> None:
     recipe = ("data.name=mnist", f"data.root={mnist}", "train.epochs=1")
     job = sbatch(*recipe, options=("-c", "2"))
@@ -37,29 +38,6 @@ def test_two_nodes_of_two_ranks_are_as_one_process(sbatch: Sbatch, mnist: str) -
     assert (job.status()["world_size"], single["world_size"]) == (4, 1)
     assert (job.status()["correct"], job.status()["weights_sha256"]) == (single["correct"], single["weights_sha256"])
     assert curve(job.run) == curve(one.run)
-
-
-def test_a_time_limit_that_is_too_short(sbatch: Sbatch, reference: Reference) -> None:
-    """A rank is held until Slurm's warning is there, however fast this machine is."""
-    job = sbatch("track.wandb=offline", options=("--time=2", "--signal=USR1@60"))
-    job.reach(200)
-    held = job.find("src.train", RANK="1")
-    held.hold()
-    held.release_at(signal.SIGUSR1)
-    facts = job.end()
-    assert (facts["JobState"], facts["ExitCode"]) == ("COMPLETED", "0:0"), job.log()
-    assert reference.has(job.run)
-    told = job.events(*KINDS)
-    again = int(facts["Restarts"]) - 1  # if the next attempt was warned too
-    assert [event["event"] for event in told] == ["start", "stop", *["resume", "stop"] * again, "resume", "finish"]
-    assert again >= 0
-    assert told[1]["reason"] == "SIGUSR1"
-    assert all(then["step"] == now["step"] for then, now in zip(told[1::2], told[2::2], strict=False))
-    assert {event["job"] for event in told} == {job.number}
-    assert job.log().count("requeues itself") == again + 1
-    pieces = {piece.name for piece in (job.run / "wandb").glob("offline-run-*/run-*.wandb")}
-    assert pieces == {f"run-{identity(job.run)}.wandb"}
-    assert received(offline(job.run)) == expected(job.run)
 
 
 def test_scancel_saves_and_the_same_command_goes_on(sbatch: Sbatch, reference: Reference) -> None:
@@ -82,6 +60,31 @@ def test_scontrol_requeue(sbatch: Sbatch, reference: Reference) -> None:
     assert [event["event"] for event in job.events("stop", "resume")] == ["stop", "resume"]
 
 
+def test_kill_9_of_a_rank_restarts_in_place(sbatch: Sbatch, reference: Reference) -> None:
+    job = sbatch(options=("-c", "2"))
+    job.reach(200)
+    job.find("-u -m src.train", RANK="3").kill()
+    done(job, reference, 0)
+
+
+def test_a_time_limit_that_is_too_short(limited: SlurmJob, reference: Reference) -> None:
+    job = limited
+    facts = job.end()
+    assert (facts["JobState"], facts["ExitCode"]) == ("COMPLETED", "0:0"), job.log()
+    assert reference.has(job.run)
+    told = job.events(*KINDS)
+    again = int(facts["Restarts"]) - 1  # if the next attempt was warned too
+    assert [event["event"] for event in told] == ["start", "stop", *["resume", "stop"] * again, "resume", "finish"]
+    assert again >= 0
+    assert told[1]["reason"] == "SIGUSR1"
+    assert all(then["step"] == now["step"] for then, now in zip(told[1::2], told[2::2], strict=False))
+    assert {event["job"] for event in told} == {job.number}
+    assert job.log().count("requeues itself") == again + 1
+    pieces = {piece.name for piece in (job.run / "wandb").glob("offline-run-*/run-*.wandb")}
+    assert pieces == {f"run-{identity(job.run)}.wandb"}
+    assert received(offline(job.run)) == expected(job.run)
+
+
 def test_a_job_that_is_preempted_comes_back(sbatch: Sbatch, reference: Reference, tmp_path: Path) -> None:
     job = sbatch()
     job.reach(200)
@@ -92,13 +95,6 @@ def test_a_job_that_is_preempted_comes_back(sbatch: Sbatch, reference: Reference
     (stop,) = job.events("stop")
     assert stop["reason"] == "SIGTERM"
     assert job.events("resume")[0]["step"] == stop["step"]
-
-
-def test_kill_9_of_a_rank_restarts_in_place(sbatch: Sbatch, reference: Reference) -> None:
-    job = sbatch(options=("-c", "2"))
-    job.reach(200)
-    job.find("src.train", RANK="3").kill()
-    done(job, reference, 0)
 
 
 @pytest.mark.parametrize("node", ["0", "1"])
@@ -130,7 +126,7 @@ def test_the_number_of_requeues_is_bounded(sbatch: Sbatch) -> None:
 def test_two_jobs_on_one_node_do_not_meet(sbatch: Sbatch, reference: Reference) -> None:
     options = ("-N", "1", "-w", "node1", "-c", "2")
     jobs = [sbatch(name=name, options=options) for name in ("first", "second")]
-    ranks = [job.find("src.train", RANK=rank) for job in jobs for rank in ("0", "1")]
+    ranks = [job.find("-u -m src.train", RANK=rank) for job in jobs for rank in ("0", "1")]
     for rank in ranks:  # none ends before all have begun
         rank.hold()
     alive = {process.pid for job in jobs for process in job.processes()}
