@@ -181,6 +181,8 @@ def test_submit_an_array(cluster: Cluster, reference: Reference, tmp_path: Path)
     assert list(kinds.values()) == [["start", "finish"]]
     assert [config.load(tmp_path / run / "config.yaml").optim.lr for run in ARRAY] == [0.02, 0.04]
     (kept,) = tmp_path.glob("array-*")
+    restarted = {run for run, task in ARRAY.items() if "REQUEUE" in (kept / f"slurm-{number}_{task}.out").read_text()}
+    assert restarted == {first}
     files = {f"slurm-{number}_1.out", f"slurm-{number}_2.out", "code.txt", "job.sbatch", "settings.txt"}
     assert {path.name for path in kept.iterdir()} == files
 
