@@ -26,12 +26,12 @@ test: .venv/.synced-dev ## run the tests
 test-slurm: .venv/.synced-dev ## run launch/ on a real Slurm cluster and on several hosts (as root; installs slurm with apt)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	 tests/slurm/cluster.sh install || echo "cannot install slurm: its tests will be skipped" >&2; fi
-	SLURM_TESTS=1 $(BIN)/pytest tests/slurm tests/test_hosts.py $(ARGS)
+	SLURM_TESTS=1 $(BIN)/pytest tests/slurm tests/launch/test_hosts.py $(ARGS)
 
 test-container: .venv/.synced-dev ## build the image and run its job (as root; installs buildah with apt; 12 GB in /var/tmp)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	 tests/container.sh install || echo "cannot install buildah: its tests will be skipped" >&2; fi
-	CONTAINER_TESTS=1 $(BIN)/pytest tests/test_container.py $(ARGS)
+	 tests/helpers/container.sh install || echo "cannot install buildah: its tests will be skipped" >&2; fi
+	CONTAINER_TESTS=1 $(BIN)/pytest tests/launch/test_container.py $(ARGS)
 
 lint: .venv/.synced-dev ## ruff, mypy --strict, shellcheck
 	$(BIN)/ruff check .

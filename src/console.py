@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from src.config import JobFailed, UserError
-from src.data import DataSet
-from src.distributed import World, is_first
-from src.metrics import Metrics
-from src.progress import Progress
+from src.data.dataset import DataSet
+from src.evaluation import Metrics
+from src.run.progress import Progress
 from src.schema import Config
+from src.world.world import World, is_first
 
 FIRST_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
 

@@ -8,13 +8,14 @@ import dataclasses
 import json
 from pathlib import Path
 
-from src import data, trained
 from src.config import UserError
 from src.console import one_line_errors
-from src.distributed import World
-from src.metrics import Metrics, evaluate
-from src.run import write_whole
-from src.trained import Trained
+from src.data import dataset as data
+from src.evaluation import Metrics, evaluate
+from src.run import trained
+from src.run.run import write_whole
+from src.run.trained import Trained
+from src.world.world import World
 
 
 def measure(run: Trained) -> tuple[str, Metrics]:

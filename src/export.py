@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src import data, model, trained
 from src.config import JobFailed, UserError
 from src.console import one_line_errors
-from src.data import Split
-from src.distributed import World
-from src.metrics import SAMPLES_AT_ONCE, predict
-from src.trained import Trained
+from src.data import dataset as data
+from src.data.dataset import Split
+from src.evaluation import SAMPLES_AT_ONCE, predict
+from src.models import logistic
+from src.run import trained
+from src.run.trained import Trained
+from src.world.world import World
 
 Logits = Callable[[Tensor], Tensor]  # (n, PIXELS) uint8 -> (n, CLASSES)
 CLOSE = 1e-4
@@ -45,7 +47,7 @@ def safetensors(run: Trained, file: Path) -> Logits:
         save_file({name: tensor.contiguous() for name, tensor in run.module.state_dict().items()}, file, facts(run))
     except SafetensorError as error:  # a full disk, among others
         raise OSError(errno.EIO, str(error).rpartition(": ")[2]) from None
-    again = model.build(0)
+    again = logistic.build(0)
     again.load_state_dict(load_file(file))
     again.eval()
     return lambda images: predict(again, images)
@@ -61,7 +63,7 @@ def onnx(run: Trained, file: Path) -> Logits:
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
     state = run.module.state_dict()
-    if {tuple(tensor.shape) for tensor in state.values()} != {(model.CLASSES, model.PIXELS), (model.CLASSES,)}:
+    if {tuple(tensor.shape) for tensor in state.values()} != {(logistic.CLASSES, logistic.PIXELS), (logistic.CLASSES,)}:
         raise UserError("--to onnx: writes the graph of one linear layer; use torch.onnx.export for another model")
     weight, bias = (next(t for t in state.values() if t.dim() == dimensions) for dimensions in (2, 1))
     activation = "Sigmoid" if run.settings.train.loss == "bce" else "Softmax"
@@ -74,16 +76,16 @@ def onnx(run: Trained, file: Path) -> Logits:
     ]
     constants = {
         "white": torch.tensor(255.0),
-        "shape": torch.tensor([-1, math.prod(model.SHAPE)]),
+        "shape": torch.tensor([-1, math.prod(logistic.SHAPE)]),
         "weight": weight,
         "bias": bias,
     }
     graph = helper.make_graph(
         nodes,
         "digit",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", *model.SHAPE])],
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", *logistic.SHAPE])],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", model.CLASSES])
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", logistic.CLASSES])
             for name in ("logits", "probabilities")
         ],
         [numpy_helper.from_array(value.numpy(), name) for name, value in constants.items()],
@@ -94,7 +96,7 @@ def onnx(run: Trained, file: Path) -> Logits:
     save(made, file)
     session: Any = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(
-        session.run(["logits"], {"pixels": images.view(-1, *model.SHAPE).numpy()})[0]
+        session.run(["logits"], {"pixels": images.view(-1, *logistic.SHAPE).numpy()})[0]
     )
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from src import model
-from src.data import Split
-from src.metrics import SAMPLES_AT_ONCE, predict
+from src.data.dataset import Split
+from src.evaluation import SAMPLES_AT_ONCE, predict
+from src.models import logistic
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Wrong:
 def templates(module: nn.Module) -> Tensor:
     """The weights of a linear model as pictures: (CLASSES, *SHAPE) float32; empty for any other model."""
     weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
-    if len(weights) != 1 or weights[0].shape != (model.CLASSES, model.PIXELS) or len(model.SHAPE) != 2:
-        return torch.empty(0, *model.SHAPE)
-    return weights[0].detach().cpu().float().view(-1, *model.SHAPE)
+    if len(weights) != 1 or weights[0].shape != (logistic.CLASSES, logistic.PIXELS) or len(logistic.SHAPE) != 2:
+        return torch.empty(0, *logistic.SHAPE)
+    return weights[0].detach().cpu().float().view(-1, *logistic.SHAPE)
 
 
 @torch.no_grad()
@@ -36,10 +36,10 @@ def linear(module: nn.Module) -> tuple[Tensor, Tensor] | None:
     """
     if not len(templates(module)):
         return None
-    weight = templates(module).view(model.CLASSES, model.PIXELS)
-    biases = [parameter for parameter in module.parameters() if parameter.shape == (model.CLASSES,)]
-    bias = biases[0].detach().cpu().float() if biases else torch.zeros(model.CLASSES)
-    noise = torch.rand(8, model.PIXELS, generator=torch.Generator().manual_seed(0))
+    weight = templates(module).view(logistic.CLASSES, logistic.PIXELS)
+    biases = [parameter for parameter in module.parameters() if parameter.shape == (logistic.CLASSES,)]
+    bias = biases[0].detach().cpu().float() if biases else torch.zeros(logistic.CLASSES)
+    noise = torch.rand(8, logistic.PIXELS, generator=torch.Generator().manual_seed(0))
     found = module(noise.to(next(module.parameters()).device)).cpu().float()
     return (weight, bias) if torch.allclose(found, noise @ weight.T + bias, atol=1e-4, rtol=1e-4) else None
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from src import schema
 from src.config import JobFailed
-from src.step import GPU_LOOK_STEPS, Total
+from src.gradients.step import GPU_LOOK_STEPS, Total
 
 
 class NonFinite(JobFailed):

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from src import lines
 from src.config import UserError
 from src.console import one_line_errors
-from src.lock import holder
-from src.run import read_status
+from src.run import jsonl
+from src.run.lock import holder
+from src.run.run import read_status
 
 HEAD = ("run", "state", "step", "accuracy", "data", "ranks", "last event", "why")
 WATCH_SECONDS = 2.0
@@ -32,7 +32,7 @@ def row(run: Path) -> tuple[str, ...]:
     """What is known of a run, however broken its records are."""
     status = read_status(run)
     try:
-        events = [event for event in lines.read(run / "events.jsonl") if "event" in event]
+        events = [event for event in jsonl.read(run / "events.jsonl") if "event" in event]
         newest, test = _last(run / "metrics.jsonl"), _last(run / "metrics.jsonl", "test")
     except (OSError, ValueError, TypeError) as error:
         return (run.name, "damaged", "", "", "", "", "", f"its records cannot be read ({error})"[:WHY_LETTERS])

@@ -11,16 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from src import account, config, data, trained
+from src import config
 from src.config import JobFailed, UserError
 from src.console import one_line_errors
-from src.distributed import World
-from src.lock import hold
-from src.metrics import evaluate
-from src.run import read_status
+from src.data import dataset as data
+from src.evaluation import evaluate
+from src.run import trained
+from src.run.lock import hold
+from src.run.run import read_status
 from src.schema import Config
-from src.tracking import pictures
-from src.wandb_copy import Copy
+from src.tracking import account
+from src.tracking.tracker import pictures
+from src.tracking.wandb_uploader import Copy
+from src.world.world import World
 
 LEAST_SECONDS = 60.0  # training must not wait longer than its track.timeout_seconds; here somebody waits for just this
 

@@ -15,22 +15,26 @@ from src import interrupts
 if __name__ == "__main__":
     interrupts.nothing_to_save_yet()
 
-from src import config, console, data, distributed, model, run
-from src import gradients as gradient_room
-from src.checkpoint import Checkpoints, Training, weights_sha256
+from src import config, console
 from src.console import Console
-from src.data import DataSet
-from src.distributed import World
-from src.gradients import Gradients
+from src.data import dataset as data
+from src.data.dataset import DataSet
+from src.data.loader import Batches
+from src.evaluation import Metrics, evaluate
+from src.gradients import build as gradient_room
+from src.gradients.build import Gradients
+from src.gradients.step import agreed
 from src.interrupts import Interrupts
-from src.metrics import Metrics, evaluate
+from src.models import logistic
 from src.optimizer import Optimizer
-from src.progress import Progress, Speed
-from src.run import Run
+from src.run import run as run
+from src.run.checkpoint import Checkpoints, Training, weights_sha256
+from src.run.progress import Progress, Speed
+from src.run.run import Run
 from src.schema import Config
-from src.sharding import Batches
-from src.step import agreed
-from src.tracking import Tracker
+from src.tracking.tracker import Tracker
+from src.world import world as distributed
+from src.world.world import World
 
 gc.freeze()
 gc.enable()
@@ -77,7 +81,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     record = Run(run.directory(settings), world, settings, screen.warn)
     record.open(dataset)
 
-    module = model.build(settings.train.seed).to(world.device)
+    module = logistic.build(settings.train.seed).to(world.device)
     shards, own = gradient_room.shards(settings.train, world)
     batches = Batches(dataset.train, settings.train, own, shards, world.device)
     optimizer = Optimizer(module, settings.optim, batches.steps_per_epoch * settings.train.epochs)
@@ -88,7 +92,7 @@ def prepare(settings: Config, world: World) -> Job | None:
         screen.say(f"{record.path}: is finished; train.epochs= prolongs it, checkpoint.resume=never repeats it")
         return None
 
-    gradients = gradient_room.build(module, model.loss_function(settings.train.loss), settings.train, world)
+    gradients = gradient_room.build(module, logistic.loss_function(settings.train.loss), settings.train, world)
     tracker = Tracker(record, settings, world, screen)
     told = record.begin(training.progress, source)
     tracker.begin(training.progress)
@@ -222,7 +226,7 @@ def conclude(job: Job) -> None:
 def write_report(job: Job) -> None:
     """The run on one page, report.html. Whatever goes wrong with it is said, and costs the run nothing."""
     try:
-        from src import report  # only here: the start does not wait for it
+        from src.report import page as report  # only here: the start does not wait for it
 
         step, module = job.training.progress.step, job.training.module
         report.at_the_end(job.run.path, job.settings, module, job.dataset.test, step)

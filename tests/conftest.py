@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import config, data, files, schema
-from src.findings import Plan
-from tests.ranks import ROOT, good_job
+from src import config, schema
+from src.data import dataset as data
+from src.data import download
+from src.doctor.findings import Plan
+from tests.helpers.ranks import ROOT, good_job
 
 torch.set_num_threads(1)
 
@@ -51,7 +53,7 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> str:
     settings = schema.Data(root=str(root), mirrors=mnist_mirrors(), fallback="none")
     try:
         data.prepare(settings, print)
-    except (config.UserError, files.Unreachable) as error:
+    except (config.UserError, download.Unreachable) as error:
         pytest.skip(f"no MNIST: {error}")
     return str(root)
 

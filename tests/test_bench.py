@@ -4,7 +4,7 @@ import re
 
 from tests.bench import wider
 from tests.bench.page import PAGE
-from tests.ranks import ROOT
+from tests.helpers.ranks import ROOT
 
 
 def test_every_section_that_is_written_has_its_place() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from src import config, schema
 from src.config import UserError
-from tests.ranks import ROOT
+from tests.helpers.ranks import ROOT
 
 MISTAKES = {
     "lr=1": "did you mean optim.lr?",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import archive
+from src.run import archive
 from tests.conftest import command, write_data_set, write_idx
 
 
@@ -70,5 +70,5 @@ def test_weights_of_another_model_or_none(best: Path, tmp_path: Path) -> None:
             archive.write(run / "checkpoints" / "best.pt", {"format": 1, "model": content})
     done = command("src.evaluate", str(tmp_path / "model"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert b"do not fit src/model.py" in done.stderr
+    assert b"do not fit the model" in done.stderr
     assert b"has no weights yet" in command("src.evaluate", str(tmp_path / "nothing")).stderr

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from src import data, export, trained
+from src import export
 from src.config import JobFailed, UserError
-from src.metrics import predict
+from src.data import dataset as data
+from src.evaluation import predict
+from src.run import trained
 from tests.conftest import command, in_namespaces
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from src import lines
-from src.run import read_status
-from src.scenarios import alive
-from tests.ranks import ROOT, good_job, torchrun
+from src.drill.scenarios import alive
+from src.run import jsonl
+from src.run.run import read_status
+from tests.helpers.ranks import ROOT, good_job, torchrun
 
 SETTINGS = ("data.name=idx", "train.sync=bitwise", "run.name=r", "log.every=10", "track.wandb=disabled")
 LONG = (*SETTINGS, "train.epochs=400", "train.global_batch_size=16")
@@ -36,7 +36,7 @@ def job(
 
 
 def step(folder: Path) -> int:
-    return max((line["step"] for line in lines.read(folder / "r" / "metrics.jsonl")), default=0)
+    return max((line["step"] for line in jsonl.read(folder / "r" / "metrics.jsonl")), default=0)
 
 
 def reach(folder: Path, goal: int) -> None:
@@ -76,7 +76,7 @@ def test_a_signal_to_one_rank_stops_all(name: str, small: str, tmp_path: Path) -
     assert (found["state"], found["reason"]) == ("preempted", name)
     assert f"stopped  {name}: saved at epoch " in output
     assert "Traceback" not in output
-    events = list(lines.read(tmp_path / "r" / "events.jsonl"))
+    events = list(jsonl.read(tmp_path / "r" / "events.jsonl"))
     assert [event["event"] for event in events][-2:] == ["checkpoint", "stop"]
     assert events[-1]["step"] == found["step"]
     assert (tmp_path / "r" / "checkpoints" / f"step-{found['step']:08d}.pt").exists()
@@ -94,7 +94,7 @@ def test_the_stop_file_and_then_the_same_command(small: str, tmp_path: Path) -> 
     reach(tmp_path, before + 100)
     os.kill(workers(again)[0], signal.SIGTERM)
     assert "resumed at step" in end(again)
-    steps = [line["step"] for line in lines.read(tmp_path / "r" / "metrics.jsonl") if line["kind"] == "train"]
+    steps = [line["step"] for line in jsonl.read(tmp_path / "r" / "metrics.jsonl") if line["kind"] == "train"]
     assert steps == sorted(set(steps))
     assert {step for step in range(10, max(steps), 10) if step % 64 % 10 == 0 and step < 64} <= set(steps)
 
@@ -139,7 +139,7 @@ def test_max_restarts_goes_on(small: str, tmp_path: Path) -> None:
     output = end(process)
     assert process.returncode == 0, output
     assert status(tmp_path)["state"] == "finished"
-    assert [event["event"] for event in lines.read(tmp_path / "r" / "events.jsonl")].count("resume") == 1
+    assert [event["event"] for event in jsonl.read(tmp_path / "r" / "events.jsonl")].count("resume") == 1
 
 
 def importing(pid: int) -> bool:
@@ -272,5 +272,5 @@ def test_fifty_kills_end_at_the_same_weights(small: str, tmp_path: Path) -> None
             )
     final = good_job(2, tmp_path, *settings)
     assert json.loads((final.run / "status.json").read_text())["weights_sha256"] == expected["weights_sha256"]
-    steps = [(line["kind"], line["step"]) for line in lines.read(final.run / "metrics.jsonl")]
-    assert steps == [(line["kind"], line["step"]) for line in lines.read(whole.run / "metrics.jsonl")]
+    steps = [(line["kind"], line["step"]) for line in jsonl.read(final.run / "metrics.jsonl")]
+    assert steps == [(line["kind"], line["step"]) for line in jsonl.read(whole.run / "metrics.jsonl")]

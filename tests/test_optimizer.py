@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from src import config
+from src.gradients.step import GPU_LOOK_STEPS, Total
 from src.optimizer import NonFinite, Optimizer, PlainSGD
-from src.step import GPU_LOOK_STEPS, Total
 
 
 def made(*settings: str, module: nn.Module | None = None, steps: int = 100) -> Optimizer:

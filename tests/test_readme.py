@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from src import schema
-from tests.ranks import ROOT
+from tests.helpers.ranks import ROOT
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [

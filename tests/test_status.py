@@ -13,9 +13,9 @@ import pytest
 
 from src import status
 from src.config import UserError
-from src.lock import hold
+from src.run.lock import hold
 from tests.conftest import command
-from tests.ranks import ROOT
+from tests.helpers.ranks import ROOT
 
 
 def make(path: Path, state: str = "finished", events: tuple[dict[str, str], ...] = (), **facts: object) -> Path:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import archive, lines, train
-from tests.ranks import ROOT, Job, fork, good_job, run_job, torchrun
+from src import train
+from src.run import archive, jsonl
+from tests.helpers.ranks import ROOT, Job, fork, good_job, run_job, torchrun
 
 # SHA-256 of the weights of the default recipe in bitwise mode (8 shards), after so many epochs, by the processor's
 # maker (the matrix library takes other paths for each), its vector instructions, and torch's version. Elsewhere the
@@ -50,7 +51,7 @@ def weights(job: Job) -> torch.Tensor:
 def curve(job: Job) -> list[dict[str, object]]:
     return [
         {name: value for name, value in line.items() if name != "samples_per_second"}
-        for line in lines.read(job.run / "metrics.jsonl")
+        for line in jsonl.read(job.run / "metrics.jsonl")
     ]
 
 
@@ -143,13 +144,13 @@ def test_what_a_run_leaves_behind(small: str, tmp_path: Path) -> None:
     assert facts["torch"] == torch.__version__
     assert len(facts["devices"]) == 2
     assert set(facts["git"]) == {"commit", "dirty"}
-    train = [line for line in lines.read(job.run / "metrics.jsonl") if line["kind"] == "train"]
-    tests = [line for line in lines.read(job.run / "metrics.jsonl") if line["kind"] == "test"]
+    train = [line for line in jsonl.read(job.run / "metrics.jsonl") if line["kind"] == "train"]
+    tests = [line for line in jsonl.read(job.run / "metrics.jsonl") if line["kind"] == "test"]
     assert [line["step"] for line in train] == [5, 10, 15, 16, 21, 26, 31, 32]
     assert [line["samples_seen"] for line in tests] == [1009, 2018]
     assert all(sum(map(sum, line["confusion"])) == 200 for line in tests)
     assert tests[-1]["correct"] == sum(tests[-1]["confusion"][digit][digit] for digit in range(10))
-    kinds = [event["event"] for event in lines.read(job.run / "events.jsonl")]
+    kinds = [event["event"] for event in jsonl.read(job.run / "events.jsonl")]
     assert kinds == ["start", "checkpoint", "checkpoint", "finish"]
     assert job.run.name.startswith("idx-")
 
@@ -279,7 +280,7 @@ def test_what_is_slow_to_import_is_not_imported(small: str, tmp_path: Path) -> N
     """On a run with its files in place: no torchvision, wandb, PIL or matplotlib."""
     code = (
         "import sys; from src import train; sys.argv = ['train'] + sys.argv[1:]; train.main();"
-        "slow = ('torchvision', 'wandb', 'PIL', 'matplotlib', 'src.digits');"
+        "slow = ('torchvision', 'wandb', 'PIL', 'matplotlib', 'src.data.digits');"
         "print('IMPORTED', [name for name in slow if name in sys.modules])"
     )
     settings = ["data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "track.wandb=disabled", "train.epochs=1"]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.run import read_status
-from tests.ranks import ROOT
+from src.run.run import read_status
+from tests.helpers.ranks import ROOT
 
 PAGE = (ROOT / "docs" / "your-model.md").read_text()
 
@@ -66,4 +66,4 @@ def test_the_page_s_model_trains_and_resumes_to_the_same_bits(project: Path) -> 
 
 
 def test_the_patch_touches_one_room() -> None:
-    assert re.findall(r"^\+\+\+ b/(\S+)", block("diff"), re.MULTILINE) == ["src/model.py"]
+    assert re.findall(r"^\+\+\+ b/(\S+)", block("diff"), re.MULTILINE) == ["src/models/logistic.py"]

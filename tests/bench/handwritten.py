@@ -4,9 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from src import config, data, distributed
-from src.sharding import Batches
-from src.shared_memory import SharedMemory
+from src import config
+from src.data import dataset as data
+from src.data.loader import Batches
+from src.gradients.shared_memory import SharedMemory
+from src.world import world as distributed
 from tests.bench.common import leave, options, report, stopwatch
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from src import config, model, train
-from src.distributed import World
-from src.sharding import Order
+from src import config, train
+from src.data.loader import Order
+from src.models import logistic
+from src.world.world import World
 from tests.bench.page import conditions, table, write
 
 EPOCHS, STEPS = 3, 938
@@ -91,7 +92,7 @@ def prepared(root: str, folder: str, spent: Spent) -> train.Job:
 
     clock("gradient", job.gradients, "compute")
     clock("batch", job.batches, "_gather")
-    clock("targets", model, "targets")
+    clock("targets", logistic, "targets")
     clock("optimizer", job.training.optimizer, "step")
     clock("permutation", Order, "indices")
     clock("record", job.tracker, "_log")

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from src import schema
-from src.wandb_copy import Copy
+from src.tracking.wandb_uploader import Copy
 from tests.bench import compare, profile
 from tests.bench.compare import Entry, take_turn
 from tests.bench.page import conditions, table, write
-from tests.wandb_server import WandbServer, core_of
+from tests.helpers.wandb_server import WandbServer, core_of
 
 WAYS = ("disabled", "offline", "online")
 LINES = 5000

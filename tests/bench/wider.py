@@ -9,12 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from src import config, data, gradients, model
-from src.distributed import World
+from src import config
+from src.data import dataset as data
+from src.data.loader import Batches
+from src.gradients import build as gradients
+from src.models import logistic
 from src.optimizer import Optimizer
-from src.sharding import Batches
+from src.world.world import World
 from tests.bench.page import conditions, table, write
-from tests.ranks import in_world
+from tests.helpers.ranks import in_world
 
 WIDTHS = (0, 16, 64, 256, 1024)  # hidden units; 0 is the job's own model
 WARM_UP, STEPS = 20, 200
@@ -61,8 +64,8 @@ def build(width: int) -> nn.Module:
     """The job's model, or one with a hidden layer."""
     torch.manual_seed(0)
     if not width:
-        return model.build(0)
-    return nn.Sequential(nn.Linear(model.PIXELS, width), nn.ReLU(), nn.Linear(width, model.CLASSES))
+        return logistic.build(0)
+    return nn.Sequential(nn.Linear(logistic.PIXELS, width), nn.ReLU(), nn.Linear(width, logistic.CLASSES))
 
 
 def rate(root: str, width: int, ranks: int) -> float:
@@ -74,7 +77,7 @@ def rate(root: str, width: int, ranks: int) -> float:
         module = build(width)
         number, own = gradients.shards(settings.train, world)
         batches = Batches(train, settings.train, own, number, world.device)
-        way = gradients.build(module, model.loss_function("bce"), settings.train, world)
+        way = gradients.build(module, logistic.loss_function("bce"), settings.train, world)
         optimizer, began = Optimizer(module, settings.optim, STEPS), 0.0
         for step, parts in enumerate(itertools.islice(batches.epoch(0), WARM_UP + STEPS)):
             if step == WARM_UP:

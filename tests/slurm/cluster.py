@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from src import lines
-from tests import hosts
-from tests.hosts import Hosts, Process, wait
+from src.run import jsonl
+from tests.helpers import hosts
+from tests.helpers.hosts import Hosts, Process, wait
 
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 
@@ -68,7 +68,7 @@ class SlurmJob:
 
     def step(self) -> int:
         """The newest step in metrics.jsonl."""
-        return max((line["step"] for line in lines.read(self.run / "metrics.jsonl")), default=0)
+        return max((line["step"] for line in jsonl.read(self.run / "metrics.jsonl")), default=0)
 
     def status(self) -> dict[str, Any]:
         """status.json."""
@@ -77,7 +77,7 @@ class SlurmJob:
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         """The events of these kinds."""
-        return [event for event in lines.read(self.run / "events.jsonl") if event["event"] in kinds]
+        return [event for event in jsonl.read(self.run / "events.jsonl") if event["event"] in kinds]
 
     def log(self) -> str:
         """Everything that the job has printed."""

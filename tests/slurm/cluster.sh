@@ -4,14 +4,14 @@
 #   cluster.sh install    apt-get what is missing
 #   cluster.sh up         a controller and two nodes, until the standard input ends; "ready" when all are idle
 #
-# The nodes are the hosts of tests/hosts.sh, and its other commands are here too: exec sbatch ..., kill node1, ...
+# The nodes are the hosts of tests/helpers/hosts.sh, and its other commands are here too: exec sbatch ..., kill node1, ...
 set -euo pipefail
 export BASE=${BASE:-${TMPDIR:-/tmp}/slurm-cluster}
 export SLURM_CONF=$BASE/slurm.conf
 HOSTS=2
 CPUS=4
-# shellcheck source=tests/hosts.sh
-source "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../hosts.sh"
+# shellcheck source=tests/helpers/hosts.sh
+source "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../helpers/hosts.sh"
 
 install() {
   local program missing=""

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from src.drill import curve
-from src.run import read_status
-from tests import hosts
+from src.drill.__main__ import curve
+from src.run.run import read_status
 from tests.conftest import write_data_set
-from tests.hosts import MARK
-from tests.ranks import good_job
+from tests.helpers import hosts
+from tests.helpers.hosts import MARK
+from tests.helpers.ranks import good_job
 from tests.slurm.cluster import Cluster, SlurmJob
 
 EPOCHS = 15  # of 100 steps: a test must find the job before its end, and wait for it

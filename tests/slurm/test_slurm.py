@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from src import config
-from src.drill import curve
-from tests.hosts import MARK, find, wait
-from tests.ranks import ROOT, good_job
+from src.drill.__main__ import curve
+from tests.helpers.hosts import MARK, find, wait
+from tests.helpers.ranks import ROOT, good_job
 from tests.slurm.cluster import Cluster, SlurmJob
 from tests.slurm.conftest import COMMON, Reference, Sbatch
-from tests.test_tracking import expected, identity, offline, received
+from tests.tracking.test_wandb_uploader import expected, identity, offline, received
 
 KINDS = ("start", "stop", "resume", "finish")
 ARRAY = {"a": "1", "b": "2"}  # its runs, and their tasks

@@ -1,0 +1,218 @@
+"""The data set: its four IDX files, memory-mapped; the embedded digits where there is no other."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src import config, schema
+from src.config import UserError
+from src.data import download
+from src.models.logistic import CLASSES, PIXELS, SHAPE
+from src.world.world import World
+
+TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = TRAIN + TEST
+
+# The folder of each data set below data.root, named by torchvision after its classes.
+FOLDERS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "digits": "digits",
+    "idx": "IDX",
+}
+
+# SHA-256 of the unpacked files, for those that torchvision's checksums of the packed ones do not reach.
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (n, PIXELS) uint8 and labels (n,) int64, on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        """The same split on a device; on a GPU it is resident there, as uint8."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Both splits, and what they are.
+
+    `name` is what is trained on; `note` says why, where that is not what was asked for. `checksums` holds
+    the SHA-256 of the four files.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    checksums: dict[str, str]
+    note: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The first and the last line on the console."""
+        return _headline(self.name, self.note)
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash over the four files' hashes."""
+        return hashlib.sha256("".join(self.checksums[name] for name in FILES).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    name: str
+    checksums: dict[str, str]
+    note: str
+
+
+def _headline(name: str, note: str) -> str:
+    if not note:
+        return f"training on {name}"
+    return f"NOT THE DATA ASKED FOR: training on {name}, rendered here: {note}"
+
+
+def load(settings: schema.Data, world: World, say: Callable[[str], None]) -> DataSet:
+    """The data set of the settings, or the rendered digits where there is no other and they are allowed.
+
+    The first rank of each node fetches and checks the files; all map them, so that a node holds one copy
+    in its page cache. Raises UserError.
+    """
+    prepared = world.each_node_decides(lambda: prepare(settings, say))
+    if any(other.checksums != prepared[0].checksums for other in prepared):
+        seen = ", ".join(f"{other.name}" for other in prepared)
+        raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen}); give all the same")
+    first = prepared[0]
+    raw = folder(dataclasses.replace(settings, name=first.name))
+    return DataSet(first.name, _split(raw, *TRAIN), _split(raw, *TEST), first.checksums, first.note)
+
+
+def folder(settings: schema.Data) -> Path:
+    """Where the raw files of the data set are."""
+    return Path(settings.root) / FOLDERS[settings.name] / "raw"
+
+
+def missing(settings: schema.Data) -> list[str]:
+    """The names of the raw files that are not there. Raises UserError where this user may not look."""
+    raw = folder(settings)
+    try:
+        return [name for name in FILES if not (raw / name).exists()]
+    except PermissionError:
+        raise UserError(f"data.root: {raw} cannot be read by user {os.geteuid()}; chmod it, or be its owner") from None
+
+
+def answering(settings: schema.Data, seconds: float) -> str:
+    """The mirror that would be fetched from, '' if none answers. Takes a byte from it, and no more."""
+    source = _source(settings.name)
+    raw, (packed, _) = folder(settings), source.resources[0]
+    asked = [str(raw), *settings.mirrors, *source.mirrors]
+    return next((mirror for mirror in asked if download.answers(mirror, packed, seconds)), "")
+
+
+def prepare(settings: schema.Data, say: Callable[[str], None]) -> _Prepared:
+    """Make sure that the files are there and whole; on the first rank of a node. Raises UserError."""
+    raw = folder(settings)
+    if not missing(settings):
+        return _Prepared(settings.name, _checked(settings.name, raw), "")
+    try:
+        _provide(settings, raw, say)
+    except download.Unreachable as error:
+        if settings.fallback == "none":
+            raise UserError(_how_to(settings, raw, error)) from None
+        note = f"{settings.name} is not here and no mirror answers ({error})"
+        headline = _headline("digits", note)
+        embedded = prepare(dataclasses.replace(settings, name="digits"), lambda text: say(f"{headline}\n{text}"))
+        return dataclasses.replace(embedded, note=note)
+    return _Prepared(settings.name, _checked(settings.name, raw), "")
+
+
+def _provide(settings: schema.Data, raw: Path, say: Callable[[str], None]) -> None:
+    if settings.name == "digits":
+        from src.data import digits  # needs numpy and Pillow, which nothing else here does
+
+        say(f"rendering the embedded digits into {raw}")
+        digits.write(raw)
+    elif settings.name == "idx":
+        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}")
+    else:
+        source = _source(settings.name)
+        mirrors = settings.mirrors + list(source.mirrors)
+        download.fetch(raw, source.resources, mirrors, lambda text: say(config.without_secrets(text)))
+
+
+def _source(name: str) -> Any:
+    """torchvision's class: it names the files, their checksums and its mirrors. Takes 0.8 s to import."""
+    from torchvision import datasets  # noqa: TID251
+
+    return getattr(datasets, FOLDERS[name])
+
+
+def _how_to(settings: schema.Data, raw: Path, error: download.Unreachable) -> str:
+    return (
+        f"data.name={settings.name}: no mirror answers ({error}); put {', '.join(FILES)} into {raw}, "
+        "or name a folder or URL with the .gz files: data.mirrors=[...]; "
+        "or train on rendered digits: data.name=digits"
+    )
+
+
+def _checked(name: str, raw: Path) -> dict[str, str]:
+    """Checksums of the four files, which are those expected and fit each other. Raises UserError."""
+    pinned = MNIST_SHA256 if name == "mnist" else {}
+    if name == "digits":
+        from src.data import digits
+
+        pinned = digits.SHA256
+    checksums = download.verify(raw, FILES, pinned)
+    for images, labels in (TRAIN, TEST):
+        _split(raw, images, labels)
+    return checksums
+
+
+def _split(raw: Path, images: str, labels: str) -> Split:
+    pictures, classes = _map(raw / images, SHAPE), _map(raw / labels, ())
+    if len(pictures) != len(classes):
+        raise UserError(f"{raw}: {images} holds {len(pictures)} images, {labels} {len(classes)} labels")
+    if len(classes) == 0:
+        raise UserError(f"{raw / labels}: holds no samples")
+    if int(classes.max()) >= CLASSES:
+        raise UserError(f"{raw / labels}: holds the label {int(classes.max())}; labels are 0..{CLASSES - 1}")
+    return Split(pictures.view(-1, PIXELS), classes.long())
+
+
+def _map(file: Path, item: tuple[int, ...]) -> Tensor:
+    """The items of an IDX file of unsigned bytes as (n, *item), mapped. Raises UserError for any other file.
+
+    Format: http://yann.lecun.com/exdb/mnist - two zero bytes, 0x08, the number of dimensions, then each
+    dimension as a big-endian 32-bit integer, then the bytes.
+    """
+    size, dimensions = file.stat().st_size, 1 + len(item)
+    header = 4 + 4 * dimensions
+    with file.open("rb") as stream:
+        start = stream.read(header)
+    shape = tuple(int.from_bytes(start[at : at + 4], "big") for at in range(4, header, 4))
+    if len(start) < header or start[:4] != bytes((0, 0, 8, dimensions)) or shape[1:] != item:
+        raise UserError(f"{file}: is no IDX file of unsigned bytes with {dimensions} dimensions (n, *{item})")
+    expected = header + torch.Size(shape).numel()
+    if size != expected:
+        raise UserError(f"{file}: is {size} bytes long, its header says {expected}: truncated or damaged")
+    return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)[header:].view(shape)

@@ -1,0 +1,123 @@
+"""The proof that nothing is lost: break a scratch run in every way, go on, compare with an unbroken one.
+
+    python -m src.drill [--json] [--seed N] [--only NAME ...]
+
+Every scenario uses real processes under torchrun in a temporary folder, and ends with the same command run
+again until the run is finished. It passes if the weights have the reference's SHA-256 and metrics.jsonl the
+reference's lines, each once.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from src.drill.scenarios import RANKS, SCENARIOS, Drill
+from src.run import jsonl
+from src.run.run import read_status
+
+
+@dataclass
+class Result:
+    """What was done to the run, and how it ended."""
+
+    name: str
+    died_at: int = 0
+    went_on_at: list[int] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    sha256: str = ""
+    problem: str = ""
+
+
+def curve(path: Path) -> list[str]:
+    """metrics.jsonl without what depends on the clock."""
+    return [
+        json.dumps({name: value for name, value in line.items() if name != "samples_per_second"})
+        for line in jsonl.read(path / "metrics.jsonl")
+    ]
+
+
+def perform(drill: Drill, scenario: Callable[[Drill], None], reference: Path) -> Result:
+    """Break a run, go on until it is finished, compare."""
+    result = Result(drill.name)
+    try:
+        scenario(drill)
+        drill.wait()
+        result.died_at = drill.step()
+        for _ in range(3):
+            if read_status(drill.path).get("state") == "finished":
+                break
+            drill.start()
+            drill.wait()
+    except (RuntimeError, OSError, LookupError, subprocess.TimeoutExpired) as error:
+        result.problem = f"{type(error).__name__}: {error}"
+    events = list(jsonl.read(drill.path / "events.jsonl"))
+    result.went_on_at = [event["step"] for event in events if event["event"] == "resume"]
+    result.ranks = [event["world_size"] for event in events if event["event"] in ("start", "resume")]
+    result.sha256 = read_status(drill.path).get("weights_sha256", "")
+    result.problem = result.problem or _difference(drill.path, reference) or _harmless(events)
+    return result
+
+
+def _difference(path: Path, reference: Path) -> str:
+    """What is not as in the reference, or ''."""
+    if (state := read_status(path).get("state")) != "finished":
+        return f"state {state}"
+    if read_status(path)["weights_sha256"] != read_status(reference)["weights_sha256"]:
+        return "other weights"
+    return "" if curve(path) == curve(reference) else "metrics.jsonl differs"
+
+
+def _harmless(events: list[dict[str, Any]]) -> str:
+    """A complaint if nothing was broken: then the scenario has proven nothing."""
+    harm = {"resume", "checkpoint failed"} & {event["event"] for event in events}
+    return "" if harm else "nothing was broken"
+
+
+def run(names: list[str], seed: int) -> Iterator[tuple[Result, str]]:
+    """Each scenario's result and the reference's hash, as they come; the reference first."""
+    with tempfile.TemporaryDirectory(prefix="drill-") as folder:
+        reference = Drill(Path(folder), "reference", seed)
+        reference.start()
+        reference.wait()
+        digest = read_status(reference.path).get("weights_sha256", "")
+        problem = "" if digest else (Path(folder) / "reference.log").read_text()[-2000:]
+        yield Result("uninterrupted", sha256=digest, ranks=[RANKS], problem=problem), digest
+        for name in names if digest else []:
+            yield perform(Drill(Path(folder), name, seed), SCENARIOS[name], reference.path), digest
+
+
+def main() -> None:
+    """Print the table; exit 1 if anything failed."""
+    parser = argparse.ArgumentParser(prog="python -m src.drill", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a scenario")
+    parser.add_argument("--seed", type=int, default=0, help="decides the random moments and ranks")
+    parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS), metavar="NAME")
+    chosen = parser.parse_args()
+    failed = 0
+    if not chosen.json:
+        print(f"{'what was done':38} {'died at':>7}  {'went on at':18} {'ranks':12} {'hash':10} {'reference':10}")
+    for result, reference in run(chosen.only, chosen.seed):
+        failed += bool(result.problem)
+        print(_json(result, reference) if chosen.json else _row(result, reference), flush=True)
+    raise SystemExit(1 if failed else 0)
+
+
+def _json(result: Result, reference: str) -> str:
+    facts: dict[str, Any] = asdict(result) | {"reference": reference, "passed": not result.problem}
+    return json.dumps(facts)
+
+
+def _row(result: Result, reference: str) -> str:
+    steps, ranks = " ".join(map(str, result.went_on_at)) or "-", " ".join(map(str, result.ranks))
+    verdict = f"FAIL: {result.problem}" if result.problem else "PASS"
+    name = f"{result.name:38} {result.died_at or '-':>7}  {steps:18} {ranks:12}"
+    return f"{name} {result.sha256[:8]:10} {reference[:8]:10} {verdict}"
+
+
+if __name__ == "__main__":
+    main()

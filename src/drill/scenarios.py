@@ -1,0 +1,204 @@
+"""What the drill does to a scratch run: real processes, killed, stopped, starved and damaged."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from src.run import jsonl
+from src.run.run import STOP
+
+RANKS = 4
+SETTINGS = (
+    "data.name=digits",
+    "train.sync=bitwise",
+    "train.epochs=3",
+    "train.device=cpu",
+    "checkpoint.every_steps=150",
+    "log.every=50",
+    "track.wandb=disabled",
+)
+LEFT_SECONDS = 30  # nothing may be left so long after any death
+
+
+class Drill:
+    """One scratch run in a folder of its own."""
+
+    def __init__(self, folder: Path, name: str, seed: int) -> None:
+        self.folder, self.name, self.random = folder, name, random.Random(f"{seed} {name}")
+        self.path = folder / "runs" / name
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, ranks: int = RANKS, *settings: str, module: tuple[str, ...] = (), options: str = "") -> None:
+        """Start the job; `module` stands in for src.train, `options` are torchrun's."""
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command += [*options.split(), f"--log-dir={self.folder / 'torchrun'}", "-m", *(module or ("src.train",))]
+        command += [*SETTINGS, f"data.root={self.folder / 'data'}", f"run.root={self.folder / 'runs'}"]
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, f"run.name={self.name}", *settings],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+
+    def step(self) -> int:
+        """The newest step in metrics.jsonl."""
+        return max((line["step"] for line in jsonl.read(self.path / "metrics.jsonl")), default=0)
+
+    def reach(self, low: int = 200, high: int = 2200) -> None:
+        """Wait until a random step of that range is trained."""
+        goal = self.random.randint(low, high)
+        while self.step() < goal and self.process is not None and self.process.poll() is None:
+            time.sleep(0.02)
+
+    def workers(self) -> list[int]:
+        """The pids of the ranks."""
+        assert self.process is not None
+        return _children(self.process.pid)
+
+    def wait(self) -> int:
+        """Wait for the job's end, then for its last process; the exit code. Raises if something is left."""
+        assert self.process is not None
+        code = self.process.wait(timeout=120)
+        deadline = time.monotonic() + LEFT_SECONDS
+        while alive(self.process.pid):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"processes are left: {alive(self.process.pid)}")
+            time.sleep(0.1)
+        return code
+
+    def newest(self) -> Path:
+        """The newest checkpoint."""
+        return max((self.path / "checkpoints").glob("step-*.pt"))
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def alive(session: int) -> list[int]:
+    """Every live process of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if entry.name.isdigit() and int(after_name[3]) == session and after_name[0] not in "ZX":
+            found.append(int(entry.name))
+    return found
+
+
+def kill_rank(drill: Drill) -> None:
+    """kill -9 of a random rank."""
+    drill.start()
+    drill.reach()
+    os.kill(drill.random.choice(drill.workers()), signal.SIGKILL)
+
+
+def kill_ranks(drill: Drill) -> None:
+    """kill -9 of all ranks."""
+    drill.start()
+    drill.reach()
+    for pid in drill.workers():
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_torchrun(drill: Drill) -> None:
+    """kill -9 of torchrun: the ranks must notice, save and leave."""
+    drill.start()
+    drill.reach()
+    assert drill.process is not None
+    drill.process.kill()
+
+
+def restart(drill: Drill) -> None:
+    """kill -9 of a rank under torchrun --max-restarts: the job goes on by itself."""
+    drill.start(options="--max-restarts=3")
+    drill.reach()
+    os.kill(drill.random.choice(drill.workers()), signal.SIGKILL)
+
+
+def in_checkpoint(point: str) -> Callable[[Drill], None]:
+    """A checkpoint's write ends at the point."""
+
+    def scenario(drill: Drill) -> None:
+        drill.start(module=("src.drill.faults", f"{point}@{drill.random.randint(2, 12)}"))
+
+    return scenario
+
+
+def truncated(drill: Drill) -> None:
+    """The newest checkpoint loses its end."""
+    kill_ranks(drill)
+    drill.wait()
+    os.truncate(drill.newest(), drill.newest().stat().st_size - drill.random.randint(1, 5000))
+
+
+def flipped(drill: Drill) -> None:
+    """The newest checkpoint has one byte changed."""
+    kill_ranks(drill)
+    drill.wait()
+    content = bytearray(drill.newest().read_bytes())
+    content[drill.random.randrange(len(content))] ^= 0x10
+    drill.newest().write_bytes(content)
+
+
+def sigterm(drill: Drill) -> None:
+    """SIGTERM to torchrun, as from a scheduler."""
+    drill.start()
+    drill.reach()
+    assert drill.process is not None
+    drill.process.terminate()
+
+
+def stop_file(drill: Drill) -> None:
+    """A file STOP in the run directory."""
+    drill.start()
+    drill.reach(high=1500)
+    (drill.path / STOP).touch()
+
+
+def wall_clock(drill: Drill) -> None:
+    """train.max_minutes is over."""
+    drill.start(RANKS, "train.max_minutes=0.02")
+
+
+def resized(drill: Drill) -> None:
+    """Killed on 4 ranks, stopped on 2, killed on 8; it ends on 4."""
+    for ranks, limit in ((RANKS, 700), (2, 1400), (8, 2000)):
+        drill.start(ranks)
+        drill.reach(limit - 400, limit)
+        if ranks == 2:
+            (drill.path / STOP).touch()
+        else:
+            for pid in drill.workers():
+                os.kill(pid, signal.SIGKILL)
+        drill.wait()
+
+
+SCENARIOS: dict[str, Callable[[Drill], None]] = {
+    "kill -9 of a random rank": kill_rank,
+    "kill -9 of all ranks": kill_ranks,
+    "kill -9 of torchrun": kill_torchrun,
+    "kill -9 of a rank, --max-restarts": restart,
+    "killed writing a checkpoint": in_checkpoint("writing"),
+    "killed before its rename": in_checkpoint("sealing"),
+    "killed after its rename": in_checkpoint("renamed"),
+    "newest checkpoint truncated": truncated,
+    "newest checkpoint, one byte flipped": flipped,
+    "SIGTERM to torchrun": sigterm,
+    "STOP file": stop_file,
+    "wall clock": wall_clock,
+    "disk full during a checkpoint": in_checkpoint("full"),
+    "resumed on 2, 8 and 4 ranks": resized,
+}

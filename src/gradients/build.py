@@ -1,0 +1,76 @@
+"""How the ranks agree on a gradient: DistributedDataParallel with its communication hook, or bitwise.
+
+Either way `compute` leaves in every parameter's .grad, on every rank, the gradient of the mean loss over
+the *global* batch: each rank divides by the global count, and the ranks add. What else they must agree on in
+a step travels with the gradients: the sum of the losses, and how many ranks want to stop.
+"""
+
+from typing import Protocol
+
+from torch import nn
+
+from src import schema
+from src.config import UserError
+from src.data.loader import Part
+from src.gradients.bitwise import Bitwise, Gathered, Local
+from src.gradients.ddp import Alone, DistributedData
+from src.gradients.shared_memory import SharedMemory, Unavailable, objection
+from src.gradients.step import Loss, Seed, Total
+from src.world.world import World
+
+
+class Gradients(Protocol):
+    """The gradients of one step."""
+
+    name: str
+
+    def compute(self, parts: list[Part], count: int, step: int, vote: bool) -> Total:
+        """Fill every parameter's .grad from this rank's parts of a global batch of `count` samples."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds that this rank has waited for others so far (0 where nobody measures it)."""
+
+
+def shards(settings: schema.Train, world: World) -> tuple[int, range]:
+    """(number of shards, this rank's own): one per rank, or with bitwise always train.shards.
+
+    Raises UserError for more ranks than shards.
+    """
+    if settings.sync == "ddp":
+        return world.size, range(world.rank, world.rank + 1)
+    if world.size > settings.shards:
+        raise UserError(
+            f"train.shards={settings.shards}: {world.size} ranks cannot share them; "
+            f"start at most {settings.shards} ranks, or train.shards={world.size} (another run: other sums)"
+        )
+    starts = [settings.shards * rank // world.size for rank in range(world.size + 1)]
+    return settings.shards, range(starts[world.rank], starts[world.rank + 1])
+
+
+def build(module: nn.Module, loss: Loss, settings: schema.Train, world: World) -> Gradients:
+    """The way of the settings. Raises UserError where it is impossible."""
+    number, own = shards(settings, world)
+    seed = Seed(settings.seed, world.device)
+    if world.size == 1:
+        return Bitwise(module, loss, seed, own, Local()) if settings.sync == "bitwise" else Alone(module, loss, seed)
+    memory, reason = _shared_memory(settings, world, number, own)
+    through = memory.name if memory else world.backend + (f" ({reason})" if reason else "")
+    if settings.sync == "bitwise":
+        return Bitwise(module, loss, seed, own, memory or Gathered(world, number, own, through))
+    return DistributedData(module, loss, seed, world, memory, through)
+
+
+def _shared_memory(settings: schema.Train, world: World, number: int, own: range) -> tuple[SharedMemory | None, str]:
+    """The memory that the ranks share, or None and why there is none; the same on all ranks."""
+    if settings.exchange == "backend":
+        return None, ""
+    reason = objection(world)
+    if not reason:
+        try:
+            return SharedMemory(world, number, own, settings.timeout_seconds), ""
+        except Unavailable as error:
+            reason = str(error)
+    if settings.exchange == "shared_memory":
+        raise UserError(f"train.exchange=shared_memory: {reason}; use auto or backend")
+    return None, "" if world.backend == "nccl" else reason

@@ -1,0 +1,212 @@
+"""What the report says of a run, as plain values: its result, curves, life, settings and provenance."""
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from src import config, schema
+from src.config import UserError
+from src.run import jsonl
+from src.run.run import read_status
+from src.schema import Config
+
+Facts = dict[str, Any]
+Event = dict[str, Any]
+TRAIN = ("step", "loss", "lr", "samples_per_second")  # a row of the training curves
+TEST = ("step", "loss", "accuracy", "epoch", "correct", "count")  # a row of the test curves
+BEGINS, ENDS = ("start", "resume"), ("stop", "failed", "finish")
+LIFE = 200  # events shown: the first and the last ones
+MARKS = 20  # on the curves: the newest
+
+
+def settings_of(path: Path) -> Config:
+    """The run's settings. Raises UserError for what is no run."""
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"{path}: is no run (no config.yaml there); name a folder such as runs/mnist-1c995512")
+    return config.load(path / "config.yaml")
+
+
+def of(path: Path, settings: Config, rows: int) -> Facts:
+    """Everything that the run's own files say; at most `rows` points of each curve."""
+    status, events = read_status(path), list(jsonl.read(path / "events.jsonl"))
+    train, test, confusion = _record(path / "metrics.jsonl")
+    made_by = provenance(path)
+    best = max(test, key=lambda row: row[TEST.index("correct")], default=None)
+    facts: Facts = {
+        "name": path.name,
+        "path": str(path),
+        "state": status.get("state", "not started"),
+        "reason": status.get("reason", ""),
+        "seen": _last_sign(path),
+        "step": status.get("step", 0),
+        "epochs": settings.train.epochs,
+        "loss": settings.train.loss,
+        "data": {"name": settings.data.name, "note": made_by.get("data", {}).get("note", "")},
+        "result": dict(zip(TEST, test[-1], strict=True)) if test else None,
+        "best": dict(zip(TEST, best, strict=True)) if best else None,
+        "confusion": confusion,
+        "worlds": _worlds(events),
+        "attempts": len(attempts(events)),
+        "wall_seconds": wall_seconds(events, _last_sign(path) if status.get("state") == "running" else ""),
+        "samples_per_second": status.get("samples_per_second") or (train[-1][3] if train else None),
+        "weights_sha256": status.get("weights_sha256", "") if status.get("state") == "finished" else "",
+        "command": command(made_by),
+        "curves": {"train": thin(train, rows, 1), "test": thin(test, rows, 1), "lines": len(train) + len(test)},
+        "marks": marks(events)[-MARKS:],
+        "life": life(events),
+        "config": _settings(settings),
+        "provenance": made_by,
+    }
+    return {name: plain(value) for name, value in facts.items()}
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON allows it: no NaN or infinity, floats to six digits, no password of an address."""
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return config.without_secrets(value) if isinstance(value, str) else value
+
+
+def _record(file: Path) -> tuple[list[list[Any]], list[list[Any]], list[list[int]]]:
+    """Rows of TRAIN, rows of TEST, and the last confusion matrix ([] if there is none)."""
+    train, test, confusion = [], [], []
+    for line in jsonl.read(file):
+        if line["kind"] == "train":
+            train.append([line[name] for name in TRAIN])
+        else:
+            test.append([line[name] for name in TEST])
+            confusion = line["confusion"]
+    return train, test, confusion
+
+
+def thin(rows: Sequence[list[Any]], most: int, column: int) -> list[list[Any]]:
+    """At most `most` rows: the ends, and of each stretch its lowest and highest, so that no spike is lost."""
+    if len(rows) <= most:
+        return list(rows)
+
+    def height(at: int) -> float:
+        value = rows[at][column]
+        return value if math.isfinite(value) else math.inf
+
+    kept = {0, len(rows) - 1}
+    edges = [len(rows) * part // (most // 2 - 1) for part in range(most // 2)]
+    for start, end in pairwise(edges):
+        kept |= {min(range(start, end), key=height), max(range(start, end), key=height)}
+    return [rows[at] for at in sorted(kept)]
+
+
+def attempts(events: list[Event]) -> list[list[Event]]:
+    """The events of each process group that worked on the run: a start or a resume, and what followed."""
+    found: list[list[Event]] = []
+    for event in events:
+        if event["event"] in BEGINS or not found:
+            found.append([])
+        found[-1].append(event)
+    return found
+
+
+def wall_seconds(events: list[Event], still_runs: str = "") -> float:
+    """The time that the attempts took, from their first event to their last, or to `still_runs`."""
+    spans = [(attempt[0]["time"], attempt[-1]["time"]) for attempt in attempts(events)]
+    if spans and still_runs:
+        spans[-1] = (spans[-1][0], max(spans[-1][1], still_runs, key=datetime.fromisoformat))
+    return sum((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() for start, end in spans)
+
+
+def marks(events: list[Event]) -> list[Facts]:
+    """Where the curves are marked: the step, what happened (stopped, resumed or resized), and a text."""
+    found: list[Facts] = []
+    for before, event in pairwise([{}, *(event for event in events if event["event"] in BEGINS + ENDS)]):
+        if event["event"] == "stop":
+            found.append({"step": event["step"], "kind": "stopped", "text": _ended(event)})
+        elif event["event"] == "resume":
+            if found and found[-1]["kind"] == "stopped" and found[-1]["step"] == event["step"]:
+                found.pop()  # the resume tells of its stop
+            resized = event.get("world_size_before") not in (None, event["world_size"])
+            kind, text = "resized" if resized else "resumed", f"{_ended(before)}; {_text(event)}"
+            found.append({"step": event["step"], "kind": kind, "text": text})
+    return found
+
+
+def _ended(event: Event) -> str:
+    if event.get("event") == "finish":
+        return "finished before"
+    if event.get("event") == "failed":
+        return f"failed ({event.get('reason', '')})"
+    return f"stopped ({event['reason']})" if event.get("event") == "stop" else "killed"
+
+
+def life(events: list[Event]) -> list[Facts]:
+    """One row an event, checkpoints in a row as one; the middle of a long life is left out, and said."""
+    rows: list[Facts] = []
+    saved = 0
+    for event in events:
+        saved = saved + 1 if event["event"] == "checkpoint" else 0
+        row = {name: event.get(name) for name in ("time", "event", "step", "world_size")}
+        row["text"] = f"{saved} checkpoints, the last in {event['milliseconds']:g} ms" if saved > 1 else _text(event)
+        rows[len(rows) - (saved > 1) :] = [row]
+    if len(rows) > LIFE:
+        left_out = {"event": "", "text": f"... {len(rows) - LIFE} more ..."}
+        rows[LIFE // 2 : -LIFE // 2] = [left_out]
+    return rows
+
+
+def _text(event: Event) -> str:
+    """An event in words."""
+    kind, before = event["event"], event.get("world_size_before")
+    ranks = f"{event['world_size']} rank{'s' if event['world_size'] > 1 else ''}"
+    if kind == "start":
+        return f"started on {ranks}" + (f" from the weights of {event['weights']}" if event.get("weights") else "")
+    if kind == "resume":
+        resized = f" instead of {before}" if before not in (None, event["world_size"]) else ""
+        return f"went on at step {event['step']} on {ranks}{resized}"
+    if kind == "checkpoint":
+        return f"checkpoint in {event['milliseconds']:g} ms"
+    if kind in ENDS[:2]:
+        return _ended(event)
+    return "finished" if kind == "finish" else f"{kind} {event.get('reason', '')} {event.get('file', '')}".strip()
+
+
+def _worlds(events: list[Event]) -> list[int]:
+    """The world sizes of the attempts, in order, without repetitions in a row."""
+    sizes = [attempt[0]["world_size"] for attempt in attempts(events)]
+    return [size for before, size in pairwise([0, *sizes]) if size != before]
+
+
+def provenance(path: Path) -> Facts:
+    """What provenance.json says, {} if there is none."""
+    try:
+        content: Facts = json.loads((path / "provenance.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def command(made_by: Facts) -> str:
+    """The command that the last attempt was started with, as torchrun takes it where there were more ranks."""
+    ranks, given = int(made_by.get("world_size", 1)), str(made_by.get("command", ""))
+    return given.replace("python -m", f"torchrun --nproc_per_node={ranks} -m", 1) if ranks > 1 else given
+
+
+def _settings(settings: Config) -> list[list[Any]]:
+    """[key, value, default] of every setting."""
+    return [
+        [f"{section}.{name}", value, schema.value_of(schema.Config(), f"{section}.{name}")]
+        for section, values in config.as_dict(settings).items()
+        for name, value in values.items()
+    ]
+
+
+def _last_sign(path: Path) -> str:
+    """When the run's record was last written, as events.jsonl writes it; '' if there is none."""
+    files = [path / name for name in ("metrics.jsonl", "events.jsonl", "status.json")]
+    times = [file.stat().st_mtime for file in files if file.exists()]
+    return datetime.fromtimestamp(max(times)).astimezone().isoformat(timespec="seconds") if times else ""

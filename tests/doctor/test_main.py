@@ -1,0 +1,110 @@
+"""The doctor: green where a job runs, red and exit code 1 where it does not, whatever a check does."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from src.config import JobFailed
+from src.doctor import __main__ as doctor
+from src.doctor import rehearsal
+from src.doctor.__main__ import Check
+from src.doctor.findings import Plan, green
+from tests.conftest import planned
+from tests.helpers.ranks import ROOT
+
+
+def call(*arguments: str, stdout: int = subprocess.PIPE, **variables: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    return subprocess.run(
+        [sys.executable, "-m", "src.doctor", "--seconds=300", *arguments],
+        cwd=ROOT,
+        env=environment | {"WANDB_MODE": "offline", "MASTER_PORT": str(rehearsal.free_port()), **variables},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_job_that_will_run_has_nothing_red(small: str, tmp_path: Path) -> None:
+    done = call("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["check"] for line in found] == list(doctor.CHECKS), done.stderr
+    assert {line["state"] for line in found} <= {"green", "yellow"}, done.stdout
+    assert done.returncode == 0
+    assert set(found[0]) == {"check", "host", "state", "found", "fix"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_anything_red_is_exit_code_1_with_the_fix(tmp_path: Path) -> None:
+    config = tmp_path / "job.yaml"
+    config.write_text("train:\n  threads: 9999\n")
+    done = call(f"config={config}", "--only", "surroundings", "cores")
+    assert done.returncode == 1
+    first, second, last = done.stdout.splitlines()
+    assert second.startswith("red     cores         ")
+    assert "x 9999 thread(s)" in second
+    assert second.endswith("-> train.threads=1, or 1 rank(s)")
+    assert first.startswith("green   surroundings  ")
+    assert last == "1 green, 1 red"
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colours_are_for_terminals(no_color: str, coloured: bool) -> None:
+    reading, terminal = os.openpty()
+    call("--only", "gpus", stdout=terminal, NO_COLOR=no_color, TERM="xterm")
+    os.close(terminal)
+    assert (b"\x1b[" in os.read(reading, 10_000)) == coloured
+    os.close(reading)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("train.thread=2",), ("--ranks", "-1"), ("--nodes", "node[1-", "train.threads=1")]
+)
+def test_a_mistake_is_one_line(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["doctor", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        doctor.main()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert len(told.err.splitlines()) == 1
+
+
+def hangs(_: Plan) -> None:
+    time.sleep(3600)
+
+
+def fails(_: Plan) -> None:
+    raise ZeroDivisionError("by nothing")
+
+
+def says(_: Plan) -> None:
+    raise JobFailed("this is; that was; do so")
+
+
+def test_no_check_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = {
+        "hangs": Check(hangs, "wake it"),  # type: ignore[arg-type]
+        "fails": Check(fails),  # type: ignore[arg-type]
+        "says": Check(says),  # type: ignore[arg-type]
+        "works": Check(lambda _: green("well")),
+    }
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    found = dict(doctor.examine(planned(seconds=0.5), list(checks)))
+    assert {name: finding.colour for name, finding in found.items()} == {
+        "hangs": "red",
+        "fails": "red",
+        "says": "red",
+        "works": "green",
+    }
+    assert (found["hangs"].found, found["hangs"].fix) == ("no answer within 0.5 s", "wake it")
+    assert found["fails"].found == "ZeroDivisionError: by nothing"
+    assert (found["says"].found, found["says"].fix) == ("this is; that was", "do so")

@@ -1,0 +1,55 @@
+"""Two real ranks add, as the job's will."""
+
+import subprocess
+
+import pytest
+import torch
+
+from src.doctor import rehearsal
+from src.doctor.findings import Plan
+from tests.conftest import planned
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "way"),
+    [
+        ((), (), "DDP, shared memory"),
+        (("train.sync=bitwise",), (), "bitwise, shared memory"),
+        ((), ("other",), "DDP, gloo"),
+    ],
+)
+def test_two_ranks_add(
+    settings: tuple[str, ...], nodes: tuple[str, ...], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")  # the doctor inside a job
+    found = rehearsal.all_reduce(planned("train.device=cpu", *settings, ranks=2, nodes=nodes))
+    assert found.colour == "green", found
+    assert found.found.startswith("2 ranks add 7,850 numbers in ")
+    assert found.found.endswith(way)
+
+
+def test_ranks_that_fail_say_why() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("GPUs here")
+    found = rehearsal.all_reduce(planned("train.device=cuda"))
+    assert found.colour == "red"
+    assert "train.device=cuda: 2 ranks on this host, 0 GPUs" in found.found
+
+
+def test_ranks_that_do_not_come_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+    start = rehearsal._start
+
+    def note(plan: Plan) -> "subprocess.Popen[str]":
+        started.append(start(plan))
+        return started[-1]
+
+    monkeypatch.setattr(rehearsal, "_start", note)
+    assert rehearsal.all_reduce(planned(seconds=1.1)).found.startswith("2 ranks did not add within 1 s")
+    assert [process.returncode for process in started] == [-9]
+
+
+def test_more_ranks_than_shards_is_said_at_once() -> None:
+    with pytest.raises(ValueError, match=r"train.shards=8: 9 ranks cannot share them"):
+        rehearsal.all_reduce(planned("train.sync=bitwise", ranks=3, nodes=("b", "c")))

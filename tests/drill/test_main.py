@@ -1,0 +1,65 @@
+"""The drill passes its scenarios, and would not pass a run that lost something."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.drill import __main__ as drill
+from tests.helpers.ranks import ROOT
+
+SHORT = ("kill -9 of a random rank", "newest checkpoint, one byte flipped", "disk full during a checkpoint")
+
+
+def test_a_short_drill() -> None:
+    command = [sys.executable, "-m", "src.drill", "--json", "--only", *SHORT]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["name"] for result in results] == ["uninterrupted", *SHORT], done.stdout + done.stderr
+    assert all(result["passed"] for result in results), done.stdout
+    assert {result["sha256"] for result in results} == {results[0]["reference"]}
+    assert all(result["went_on_at"] for result in results[1:3])
+    assert done.returncode == 0
+
+
+def finished(path: Path, weights: str, *steps: int) -> Path:
+    path.mkdir()
+    (path / "status.json").write_text(json.dumps({"state": "finished", "weights_sha256": weights}))
+    (path / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in steps))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("weights", "steps", "problem"),
+    [
+        ("a", (1, 2, 3), ""),
+        ("b", (1, 2, 3), "other weights"),
+        ("a", (1, 3), "metrics.jsonl differs"),
+        ("a", (1, 2, 2, 3), "metrics.jsonl differs"),
+    ],
+)
+def test_what_the_drill_calls_lost(weights: str, steps: tuple[int, ...], problem: str, tmp_path: Path) -> None:
+    reference = finished(tmp_path / "reference", "a", 1, 2, 3)
+    assert drill._difference(finished(tmp_path / "run", weights, *steps), reference) == problem
+
+
+def test_a_scenario_that_broke_nothing_fails_the_drill() -> None:
+    whole = [{"event": "start"}, {"event": "checkpoint"}, {"event": "finish"}]
+    assert drill._harmless(whole) == "nothing was broken"
+    for harm in ("resume", "checkpoint failed"):
+        assert drill._harmless([*whole, {"event": harm}]) == ""
+
+
+def test_an_unfinished_run_fails_the_drill(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", "a", 1)
+    (run / "status.json").write_text('{"state": "preempted"}')
+    assert drill._difference(run, finished(tmp_path / "reference", "a", 1)) == "state preempted"
+
+
+def test_an_unknown_scenario_is_refused() -> None:
+    command = [sys.executable, "-m", "src.drill", "--only", "hope"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert "kill -9 of a random rank" in done.stderr

@@ -1,0 +1,60 @@
+"""A rank that dies or stops is noticed, and named."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from src import schema
+from src.gradients.peers import PeerLost
+from src.gradients.shared_memory import SharedMemory
+from src.world import world as distributed
+from src.world.world import World
+from tests.helpers.ranks import fork
+
+
+def end(world: World, how: signal.Signals, timeout: float) -> str:
+    """Sum for ever; rank 1 ends in the 20th round, rank 0 tells how long it took to notice, and what."""
+    memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), timeout)
+    mine = torch.zeros(10)
+    for turn in range(1000):
+        if world.rank == 1 and turn == 20:
+            os.kill(os.getpid(), how)
+            time.sleep(60)
+        began = time.monotonic()
+        try:
+            memory.sum([mine], [(0.0, 0.0)], mine)
+        except PeerLost as error:
+            return f"{time.monotonic() - began:.1f} {error}"
+    return ""
+
+
+def test_a_dead_peer_is_noticed_and_named(tmp_path: Path) -> None:
+    def work() -> str:
+        with distributed.join(schema.Train(timeout_seconds=30)) as world:
+            said = end(world, signal.SIGKILL, 30)
+            os.write(1, said.encode())
+            os._exit(0)
+
+    job = fork(2, work, tmp_path)
+    seconds, _, message = job.output.partition(" ")
+    assert float(seconds) < 1.5, job.output
+    assert message.startswith("rank 1 (pid ")
+    assert message.endswith(" died")
+
+
+def test_a_stopped_peer_is_named_within_a_second(tmp_path: Path) -> None:
+    def work() -> str:
+        with distributed.join(schema.Train(timeout_seconds=30)) as world:
+            pids = world.gather(os.getpid())
+            said = end(world, signal.SIGSTOP, 1)
+            os.kill(pids[1], signal.SIGKILL)
+            os.write(1, said.encode())
+            os._exit(0)
+
+    job = fork(2, work, tmp_path)
+    assert "waiting for rank 1: pid " in job.output
+    assert "rank 1 did not come within 1 s: pid " in job.output
+    assert job.output.endswith("is stopped")

@@ -1,0 +1,126 @@
+"""Summing through memory: rounds, sizes, and peers that die or stop."""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from src import schema
+from src.config import UserError
+from src.gradients import shared_memory
+from src.gradients.build import build
+from src.gradients.shared_memory import CAPACITY, SharedMemory, objection
+from src.models import logistic
+from src.world.world import World
+from tests.helpers.ranks import in_world
+
+
+@pytest.mark.parametrize("length", [1, 7850, CAPACITY // 4, CAPACITY // 4 + 1, CAPACITY])
+def test_sums_of_any_size_in_rank_order(length: int, tmp_path: Path) -> None:
+    def work(world: World) -> None:
+        memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        for turn in range(3):
+            rows = [torch.rand(length, generator=torch.Generator().manual_seed(turn * 10 + r)) for r in range(3)]
+            mine = rows[world.rank].clone()
+            notes = memory.sum([mine], [(world.rank + 0.5, turn)], mine)
+            assert torch.equal(mine, rows[0] + rows[1] + rows[2])
+            assert notes == [4.5, 3 * turn]
+
+    in_world(3, work, tmp_path)
+
+
+def test_other_types_and_lengths_in_turn(tmp_path: Path) -> None:
+    def work(world: World) -> None:
+        memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            for length in (10, 1000, 3):
+                mine = torch.full((length,), world.rank + 1, dtype=dtype)
+                memory.sum([mine], [(0.0, 0.0)], mine)
+                assert torch.equal(mine, torch.full((length,), 3, dtype=dtype))
+
+    in_world(2, work, tmp_path)
+
+
+def test_a_rank_that_waits_burns_no_core(tmp_path: Path) -> None:
+    def work(world: World) -> int:
+        memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        mine = torch.zeros(10)
+        memory.sum([mine], [(0.0, 0.0)], mine)
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        if world.rank == 1:
+            time.sleep(1)  # an evaluation, say
+        memory.sum([mine], [(0.0, 0.0)], mine)
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+
+    assert in_world(2, work, tmp_path).values[0] > 50  # times that it went to sleep
+
+
+def test_the_file_has_no_name_from_the_start(tmp_path: Path) -> None:
+    """Whoever dies and when: there is nothing to leave behind."""
+
+    def work(world: World) -> list[str]:
+        opened: list[str] = []
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            if event == "open" and str(arguments[0]).startswith(str(shared_memory.FOLDER)):
+                opened.append(str(arguments[0]))
+
+        sys.addaudithook(hook)
+        SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        return opened
+
+    assert in_world(2, work, tmp_path).values == [["/dev/shm"], []]
+
+
+def shut(_: World) -> None:
+    """What a full /dev/shm is like: no file may grow beyond 1 MB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+
+def test_a_full_memory_is_said_and_gone_around(tmp_path: Path) -> None:
+    def work(world: World) -> list[str]:
+        shut(world)
+        ways = (schema.Train(), schema.Train(sync="bitwise"))
+        return [build(logistic.build(0), logistic.loss_function("bce"), way, world).name for way in ways]
+
+    said = "gloo (/dev/shm does not take {} MB: File too large)"
+    assert in_world(2, work, tmp_path).values == [["DDP, " + said.format(5), "bitwise, " + said.format(17)]] * 2
+
+
+def test_a_full_memory_is_an_error_where_memory_was_asked_for(tmp_path: Path) -> None:
+    def work(world: World) -> str:
+        shut(world)
+        try:
+            build(logistic.build(0), logistic.loss_function("bce"), schema.Train(exchange="shared_memory"), world)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    said = in_world(2, work, tmp_path).values
+    assert said[0] == said[1]
+    assert said[0].startswith("train.exchange=shared_memory: /dev/shm does not take 5 MB")
+
+
+def test_ranks_that_cannot_see_each_other(tmp_path: Path) -> None:
+    def work(world: World) -> str:
+        shared_memory._namespace = lambda: f"pid:[{world.rank}]"
+        return objection(world)
+
+    assert in_world(2, work, tmp_path).values == ["the ranks are in different containers"] * 2
+
+
+def test_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert objection(World()) == ""
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert objection(World()) == "the processor is aarch64, not x86-64 under Linux"
+
+
+def test_why_not(tmp_path: Path) -> None:
+    assert objection(World(size=4, local_size=2)) == "the ranks are on several hosts"
+    assert objection(World(device=torch.device("cuda", 0))) == "the ranks train on GPUs"
+    settings = schema.Train(sync="bitwise", exchange="shared_memory")
+    with pytest.raises(UserError, match=r"train.exchange=shared_memory: the ranks are on several hosts"):
+        build(logistic.build(0), logistic.loss_function("bce"), settings, World(size=4, local_size=2))

@@ -1,0 +1,266 @@
+"""The launch scripts as they are started: local.sh, and slurm.sbatch with a Slurm made of three small scripts.
+
+A real Slurm is in tests/slurm.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.job import FAILED, FINISHED, GO_ON, STOPPED, task, verdict
+from src.config import UserError
+from src.run import jsonl
+from tests.helpers.ranks import ROOT
+
+SRUN = """#!/bin/bash
+while [[ $1 == -* ]]; do shift; done
+echo "$*" >>"$FAKES/srun.told"
+SLURM_NODEID=0 exec ${INSTEAD:-"$@"}
+"""
+SCONTROL = """#!/bin/bash
+[[ $1 != show ]] || { echo 127.0.0.1; exit; }
+echo "$*" >>"$FAKES/scontrol.told"
+kill -9 "$PPID"  # Slurm ends the batch script of a job that is requeued
+"""
+
+
+def running(variables: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "WANDB_"))}
+    return kept | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | variables
+
+
+def local(*words: str, **variables: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        ["launch/local.sh", *words, "track.wandb=disabled", "log.seconds=0"],
+        cwd=ROOT,
+        env=running(variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_local_trains_and_leaves_no_folder_behind(small: str, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=a", "train.epochs=1")
+    job = local("2", *settings, TMPDIR=str(tmp_path / "tmp"))
+    output, errors = job.communicate(timeout=100)
+    assert (job.returncode, errors) == (0, "")
+    assert "world    2 ranks" in output
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_local_tells_a_mistake_once(tmp_path: Path) -> None:
+    job = local("3", "optim.lrr=1")
+    output, errors = job.communicate(timeout=100)
+    assert (job.returncode, output) == (2, "")
+    assert errors == "error: optim.lrr=1: unknown key; did you mean optim.lr?\n"
+    job = local("0")
+    assert job.communicate(timeout=100)[1] == "error: 0 ranks: must be at least 1\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_signal_to_local_saves(number: signal.Signals, small: str, tmp_path: Path) -> None:
+    settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=a", "train.epochs=5000")
+    job = local("2", *settings, "log.every=1")
+    while not list(jsonl.read(tmp_path / "a" / "metrics.jsonl")):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    if number == signal.SIGTERM:
+        job.send_signal(number)
+    else:  # as Slurm does: to every process of the job
+        for pid in family(job.pid):
+            os.kill(pid, number)
+    output, errors = job.communicate(timeout=240)
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("preempted", number.name), output + errors
+    assert "Traceback" not in errors
+
+
+def test_a_warning_to_ranks_that_are_starting_is_heard_later(small: str, tmp_path: Path) -> None:
+    settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=a", "train.epochs=5000")
+    job = local("2", *settings)
+    while len(family(job.pid)) < 3:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.01)
+    assert not (tmp_path / "a").exists()
+    for pid in family(job.pid):
+        os.kill(pid, signal.SIGUSR1)
+    output, errors = job.communicate(timeout=100)
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("preempted", "SIGUSR1"), output + errors
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in family(int(child)))]
+
+
+class Slurm:
+    """slurm.sbatch as a cluster would start it; `instead` takes the place of the training."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+
+    def batch(self, *settings: str, instead: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
+        given = {
+            "PATH": f"{self.folder}:{os.environ['PATH']}",
+            "FAKES": str(self.folder),
+            "INSTEAD": instead,
+            "SLURM_JOB_ID": "77",
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_JOB_NODELIST": "here",
+            "SLURM_CPUS_ON_NODE": "2",
+            "SLURM_SUBMIT_DIR": str(ROOT),
+        }
+        return subprocess.run(
+            ["bash", "launch/slurm.sbatch", *settings, "track.wandb=disabled", "run.name=a"],
+            cwd=ROOT,
+            env=running(given | variables),
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    def told(self, program: str) -> list[str]:
+        file = self.folder / f"{program}.told"
+        return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Slurm:
+    (tmp_path / "bin").mkdir()
+    return Slurm(tmp_path / "bin")
+
+
+def leaves(run: Path, **status: Any) -> str:
+    """A command that leaves this status.json."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "next.json").write_text(json.dumps(status))
+    return f"cp {run / 'next.json'} {run / 'status.json'}"
+
+
+def test_slurm_trains_to_the_end(slurm: Slurm, small: str, tmp_path: Path) -> None:
+    settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "train.epochs=1")
+    done = slurm.batch(*settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{tmp_path / 'a'}: finished at step 16" in done.stdout
+    assert "world    2 ranks" in done.stdout  # the CPUs that Slurm granted
+    assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "finished"
+    assert next(event["job"] for event in jsonl.read(tmp_path / "a" / "events.jsonl")) == "77"
+    assert slurm.told("srun")[0].startswith("launch/node.sh data.fallback=none data.name=idx")
+    assert slurm.told("scontrol") == []
+    assert "was finished already" in slurm.batch(*settings).stdout
+
+
+def test_ranks_of_a_node(slurm: Slurm, tmp_path: Path) -> None:
+    """GPUs, else RANKS_PER_NODE, else the CPUs; told by the torchrun that node.sh would start."""
+    (slurm.folder / "python").write_text('#!/bin/bash\n[[ $2 != launch.job ]] || exec "$REAL" "$@"\necho "$@"\n')
+    (slurm.folder / "python").chmod(0o755)
+    fake = {"PYTHON": str(slurm.folder / "python"), "REAL": sys.executable}
+    for variables, ranks in (
+        ({}, 2),
+        ({"RANKS_PER_NODE": "3"}, 3),
+        ({"RANKS_PER_NODE": "3", "SLURM_GPUS_ON_NODE": "4"}, 4),
+    ):
+        done = slurm.batch(f"run.root={tmp_path}", **fake, **variables)
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("-m launch.torchrun")]
+        assert f"--nproc-per-node={ranks} " in line
+        assert "--rdzv-endpoint=127.0.0.1:20077 --rdzv-id=77.0 " in line
+
+
+def test_a_preempted_run_is_requeued_and_not_for_ever(slurm: Slurm, tmp_path: Path) -> None:
+    preempted = leaves(tmp_path / "a", state="preempted", step=100, reason="SIGUSR1")
+    done = slurm.batch(f"run.root={tmp_path}", instead=preempted)
+    assert slurm.told("scontrol") == ["requeue 77"], done.stdout + done.stderr
+    assert "interrupted (SIGUSR1), saved at step 100" in done.stdout
+    done = slurm.batch(f"run.root={tmp_path}", instead=preempted, SLURM_RESTART_COUNT="1")
+    assert done.returncode == 1, "no further than at its start"
+    (tmp_path / "a" / "status.json").unlink()
+    done = slurm.batch(f"run.root={tmp_path}", instead=preempted, SLURM_RESTART_COUNT="5", MAX_REQUEUES="5")
+    assert done.returncode == 75
+    assert "is not requeued again (MAX_REQUEUES=5); submit the same command to go on" in done.stdout
+    assert slurm.told("scontrol") == ["requeue 77"]
+
+
+def test_a_run_that_fails_at_once_is_not_requeued(slurm: Slurm, tmp_path: Path) -> None:
+    done = slurm.batch(f"run.root={tmp_path}", instead="false")
+    assert done.returncode == 1
+    assert "failed at the start (exit code 1)" in done.stdout
+    assert slurm.told("scontrol") == []
+
+
+def test_a_mistake_does_not_start_a_job_step(slurm: Slurm, tmp_path: Path) -> None:
+    done = slurm.batch("optim.lrr=1")
+    assert done.returncode == 2
+    assert done.stderr == "error: optim.lrr=1: unknown key; did you mean optim.lr?\n"
+    assert slurm.told("srun") == []
+    assert "is no checkout" in slurm.batch(SLURM_SUBMIT_DIR=str(tmp_path)).stderr
+
+
+SETTINGS = """# it's a comment
+
+  # another
+optim.lr=0.1 track.notes="two words, [a=b] and 'single'"   # it ends here
+'track.notes=it'"'"'s' data.mirrors=[/a,/b] track.tags='[x, y]' track.group=a#b "run.root=# no comment"
+"""
+
+
+def test_a_task_of_an_array_takes_its_line(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "settings.txt").write_text("optim.lr=0.1\n# twice\noptim.lr=0.2 'track.notes=two words'\n")
+    array = {"ARRAY_FILE": str(tmp_path / "settings.txt"), "instead": "true"}
+    slurm.batch(f"run.root={tmp_path}", **array, SLURM_ARRAY_TASK_ID="2")
+    assert slurm.told("srun")[0].endswith("run.name=a optim.lr=0.2 track.notes=two words")
+    for number in ("3", ""):  # a job without its settings would train something else
+        done = slurm.batch(f"run.root={tmp_path}", **array, SLURM_ARRAY_TASK_ID=number)
+        assert done.returncode == 2
+        assert f"error: SLURM_ARRAY_TASK_ID={number}: is no task of ARRAY_FILE=" in done.stderr
+    assert len(slurm.told("srun")) == 1
+
+
+def test_settings_are_quoted_as_in_a_shell(tmp_path: Path) -> None:
+    file = tmp_path / "settings.txt"
+    file.write_text(SETTINGS)
+    assert task(file, "1") == ["optim.lr=0.1", "track.notes=two words, [a=b] and 'single'"]
+    second = ["track.notes=it's", "data.mirrors=[/a,/b]", "track.tags=[x, y]", "track.group=a#b"]
+    assert task(file, "2") == [*second, "run.root=# no comment"]
+    file.write_text("optim.lr=0.1\ntrack.notes='half\n")
+    with pytest.raises(UserError, match=r"ARRAY_FILE=.*settings.txt: line 2 cannot be read \(no closing quotation\)"):
+        task(file, "1")
+
+
+def test_what_is_wrong_with_the_python_is_said(tmp_path: Path) -> None:
+    done = subprocess.run(["launch/local.sh"], cwd=ROOT, env=running({"PYTHON": "/none"}), capture_output=True)
+    assert done.returncode == 2
+    assert b"error: PYTHON=/none: is not there; run make setup" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "answer"),
+    [
+        ({}, {"state": "finished", "step": 9}, 1, FINISHED),
+        ({"state": "finished", "step": 9}, {"state": "finished", "step": 9}, 0, FINISHED),
+        ({"state": "finished", "step": 9}, {"state": "finished", "step": 9}, 2, FAILED),
+        ({}, {}, 1, FAILED),
+        ({"state": "running", "step": 5}, {"state": "preempted", "step": 9, "reason": "SIGUSR1"}, 1, GO_ON),
+        ({"state": "running", "step": 5}, {"state": "preempted", "step": 9, "reason": "STOP file"}, 0, STOPPED),
+        ({}, {"state": "preempted", "step": 9, "reason": "train.max_minutes"}, 0, STOPPED),
+        ({}, {"state": "preempted", "step": 9, "reason": "STOP file: restart"}, 0, GO_ON),
+        ({"step": 5}, {"state": "running", "step": 9}, 137, GO_ON),
+        ({"step": 5}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, GO_ON),
+        ({"step": 9}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, FAILED),
+    ],
+)
+def test_the_verdict_is_status_json_s(before: dict[str, Any], after: dict[str, Any], code: int, answer: int) -> None:
+    assert verdict(before, after, code)[0] == answer

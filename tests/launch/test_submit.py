@@ -1,0 +1,132 @@
+"""launch.submit: checked here and now, kept beside the run, and handed to sbatch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.ranks import ROOT
+
+GOLDEN = Path(__file__).parent / "golden"
+FAKE = """#!/bin/bash
+printf '%s\\n' "$@" >"$(dirname "$0")/arguments"
+[[ -z $REFUSE ]] || { echo "sbatch: error: $REFUSE" >&2; exit 1; }
+echo "4242;cluster"
+"""
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path) -> Path:
+    """A folder for PATH with an sbatch that notes what it is given."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sbatch").write_text(FAKE)
+    (folder / "sbatch").chmod(0o755)
+    return folder
+
+
+def submit(*arguments: str, path: Path | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+    search = f"{path}:/usr/bin:/bin" if path else "/nowhere"
+    return subprocess.run(
+        [sys.executable, "-m", "launch.submit", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PATH": search} | variables,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.mark.parametrize(
+    ("golden", "arguments"),
+    [
+        (
+            "submit-gpus.sbatch",
+            ["--nodes=2", "--gpus-per-node=8", "--time=01:00:00", "--partition=p", "optim.lr=0.1", "run.name=golden"],
+        ),
+        (
+            "submit-cpus.sbatch",
+            [
+                "--ranks-per-node=4",
+                "--time=2-0",
+                "--warn=300",
+                "--account=a",
+                "--mem=8G",
+                "train.threads=2",
+                "run.root=/scratch/it's here",
+                "run.name=golden",
+                "track.notes=two words",
+                "--image=/images/job.sif",
+            ],
+        ),
+    ],
+)
+def test_the_script_is_the_golden_one(golden: str, arguments: list[str]) -> None:
+    """Where a change is meant: `python -m launch.submit --dry-run ...` writes the new file."""
+    done = submit("--dry-run", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.replace(str(ROOT), "/checkout") == (GOLDEN / golden).read_text()
+    assert not (ROOT / "runs" / "golden").exists()
+    assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
+
+
+def test_an_array_s_script_is_the_golden_one(tmp_path: Path) -> None:
+    (tmp_path / "settings.txt").write_text("optim.lr=0.1\n\n# a comment\noptim.lr=0.2 'track.notes=two words'\n")
+    done = submit("--dry-run", f"--array={tmp_path / 'settings.txt'}", "--at-once=1", "run.root=runs")
+    assert done.stdout.replace(str(ROOT), "/checkout") == (GOLDEN / "submit-array.sbatch").read_text(), done.stderr
+
+
+def test_what_is_submitted_is_kept(sbatch: Path, tmp_path: Path) -> None:
+    done = submit("--nodes=2", "--ranks-per-node=2", f"run.root={tmp_path}", "run.name=a", "optim.lr=0.1", path=sbatch)
+    assert done.returncode == 0, done.stderr
+    kept = tmp_path / "a" / "launch"
+    assert {file.name for file in kept.iterdir()} == {"job.sbatch", "config.yaml", "code.txt"}
+    assert (sbatch / "arguments").read_text().split() == ["--parsable", str(kept / "job.sbatch")]
+    assert "lr: 0.1" in (kept / "config.yaml").read_text()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    assert commit in (kept / "code.txt").read_text()
+    printed = done.stdout.splitlines()
+    assert printed[0] == f"job      4242, run {tmp_path / 'a'}"
+    assert printed[1].startswith("watch    squeue -j 4242; tail -F ")
+    assert printed[2].startswith("stop     scancel 4242 ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["optim.lrr=0.1"], "error: optim.lrr=0.1: unknown key; did you mean optim.lr?"),
+        (["--time=soon"], "error: --time=soon: write minutes, HH:MM:SS or D-HH:MM:SS"),
+        (["--warn=30"], "error: --warn=30: must be from 60 s"),
+        (["--time=1"], "error: --warn=90: must be from 60 s (Slurm looks every 30 s) to less than --time=1 (60 s)"),
+        (["train.sync=bitwise", "--nodes=2", "--ranks-per-node=8"], "error: train.shards=8: 16 ranks cannot share"),
+        (["train.device=cuda"], "error: train.device=cuda: wants --gpus-per-node"),
+        (["checkpoint.resume=never"], "error: checkpoint.resume=never: a job that is started again would begin"),
+        (["data.fallback=digits"], "error: data.fallback=digits: a job in a queue must not train on something else"),
+        (["--array=/none"], "error: --array=/none: cannot be read (No such file or directory)"),
+        (["--nodes=0"], "argument --nodes: 0: must be a whole number of at least 1"),
+    ],
+)
+def test_a_mistake_ends_in_the_terminal(arguments: list[str], said: str, sbatch: Path, tmp_path: Path) -> None:
+    done = submit(f"run.root={tmp_path}", "run.name=a", *arguments, path=sbatch)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (sbatch / "arguments").exists()
+    assert not (tmp_path / "a").exists()
+
+
+def test_lines_of_an_array_that_are_one_run_are_refused(sbatch: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.txt").write_text("optim.lr=0.1\noptim.lr=0.10\n")
+    done = submit(f"--array={tmp_path / 'settings.txt'}", path=sbatch)
+    assert done.returncode == 2
+    assert "several lines are the same run (runs/mnist-" in done.stderr
+
+
+def test_sbatch_s_own_refusal_is_passed_on(sbatch: Path, tmp_path: Path) -> None:
+    done = submit(f"run.root={tmp_path}", path=sbatch, REFUSE="Batch job submission failed: Invalid partition")
+    assert done.returncode == 2
+    assert done.stderr == "error: sbatch refuses: sbatch: error: Batch job submission failed: Invalid partition\n"
+    done = submit(f"run.root={tmp_path}")
+    assert done.returncode == 2
+    assert done.stderr == "error: sbatch: is not here; submit from a login node of the cluster (--dry-run works)\n"

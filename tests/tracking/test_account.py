@@ -1,0 +1,95 @@
+"""What the settings, W&B's environment and W&B's own files say of a run's tracking."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from src import config
+from src.schema import Track
+from src.tracking import account
+
+KEY = "5ec4e7" * 7
+
+
+@pytest.fixture(autouse=True)
+def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, no netrc, no W&B variable or settings of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def netrc(home: Path, host: str) -> None:
+    (home / ".netrc").write_text(f"machine {host} login user password {KEY}\n")
+    (home / ".netrc").chmod(0o600)
+
+
+def told(folder: Path, *lines: str) -> None:
+    """A settings file as wandb's own commands leave it."""
+    folder.mkdir(parents=True)
+    (folder / "settings").write_text("\n".join(["[default]", *lines]) + "\n")
+
+
+def test_auto_is_online_where_there_is_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert account.mode(Track()) == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert account.mode(Track()) == "online"
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("WANDB_IDENTITY_TOKEN_FILE", "token")
+    assert account.mode(Track()) == "online"
+    monkeypatch.delenv("WANDB_IDENTITY_TOKEN_FILE")
+    netrc(tmp_path, "api.wandb.ai")
+    assert account.mode(Track()) == "online"
+    monkeypatch.setenv("NETRC", str(tmp_path / "elsewhere"))
+    assert account.mode(Track()) == "offline"
+
+
+@pytest.mark.parametrize(
+    ("said", "mode"), [("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("online", "online")]
+)
+def test_wandb_mode_beats_auto_and_no_other_setting(said: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", said)
+    assert account.mode(Track()) == mode
+    assert {account.mode(Track(wandb=wanted)) for wanted in ("online", "offline")} == {"online", "offline"}
+
+
+def test_wandb_offline_and_login_are_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`wandb offline` here, `wandb login --host` in the home directory: what they write is heard."""
+    told(tmp_path / ".config" / "wandb", "base_url = https://wandb.example.org")
+    netrc(tmp_path, "wandb.example.org")
+    assert account.mode(Track()) == "online"
+    told(tmp_path / "wandb", "mode = offline")
+    assert account.mode(Track()) == "offline"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert account.mode(Track()) == "online"
+    (tmp_path / "wandb" / "settings").write_bytes(b"\xff no settings")
+    assert account.mode(Track()) == "online"
+
+
+def test_wandb_s_variables_win_over_defaults_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "theirs")
+    assert account.where(Track()) == {}
+    assert account.where(Track(project="mine", group="mine")) == {"project": "mine", "group": "mine"}
+
+
+def test_the_id_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = account.run_id(tmp_path)
+    assert account.run_id(tmp_path) == first
+    monkeypatch.setenv("WANDB_RUN_ID", "agent")
+    assert account.run_id(tmp_path) == "agent"
+    monkeypatch.delenv("WANDB_RUN_ID")
+    assert account.run_id(tmp_path) == "agent"
+
+
+def test_an_error_that_quotes_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    error = RuntimeError(f"https://user:hunter2@host/x refused\n{KEY}")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert account.one_line(error) == "https://***@host/x refused ***"
+    monkeypatch.delenv("WANDB_API_KEY")
+    netrc(tmp_path, "api.wandb.ai")
+    assert account.one_line(error) == "https://***@host/x refused ***"
+    assert account.one_line(TimeoutError()) == "TimeoutError"
+    assert config.without_secrets("a https://u:p@h/x b") == "a https://***@h/x b"

@@ -1,0 +1,159 @@
+"""Meeting, agreeing, parting."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from src import console, schema
+from src.config import UserError
+from src.world import rendezvous
+from src.world import world as distributed
+from src.world.world import World
+from tests.helpers.ranks import fork, in_world
+
+
+def test_agreements(tmp_path: Path) -> None:
+    def work(world: World) -> tuple[object, ...]:
+        tensor = torch.full((3,), float(world.rank))
+        world.broadcast(tensor)
+        world.barrier()
+        return (
+            world.gather(world.rank * 10),
+            world.any_rank(world.rank == 2),
+            world.any_rank(False),
+            world.first_decides(lambda: f"rank {world.rank}"),
+            tensor.tolist(),
+            (world.rank, world.size, world.local_size, world.backend, world.one_host),
+        )
+
+    for rank, value in enumerate(in_world(3, work, tmp_path).values):
+        assert value == ([0, 10, 20], True, False, "rank 0", [0, 0, 0], (rank, 3, 3, "gloo", True))
+
+
+def test_one_rank_s_mistake_is_everybody_s(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise UserError("no such thing")
+
+    def work(world: World) -> list[str]:
+        seen = []
+        for decide in (world.first_decides, world.each_node_decides):
+            with pytest.raises(UserError) as error:
+                decide(fail)
+            seen.append(str(error.value))
+        return seen
+
+    assert in_world(3, work, tmp_path).values == [["no such thing"] * 2] * 3
+
+
+def test_a_decision_may_take_longer_than_the_timeout(tmp_path: Path) -> None:
+    def work(world: World) -> list[str]:
+        def slowly() -> str:
+            time.sleep(3)
+            return "done"
+
+        return world.each_node_decides(slowly)
+
+    assert in_world(2, work, tmp_path, "train.timeout_seconds=1.5").values == [["done"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "advice"),
+    [
+        ({"RANK": "0"}, "RANK=0: set, but WORLD_SIZE is not"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2: set, but RANK is not"),
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK=x: must be a whole number"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "the rank must be below the world size"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR= MASTER_PORT=: a world of several ranks needs both"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}, "MASTER_PORT=0"),
+    ],
+)
+def test_an_impossible_environment(variables: dict[str, str], advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as error, distributed.join(schema.Train()):
+        pass
+    assert advice in str(error.value)
+
+
+def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for name, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(UserError, match=rf"MASTER_PORT={port}: the port on 127.0.0.1 is in use: choose another"):
+            with distributed.join(schema.Train(timeout_seconds=5)):
+                pass
+
+
+def test_a_torchrun_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "AGENT_SECONDS", 0.5)
+
+    def work() -> None:
+        os.environ["MASTER_PORT"] = "9"  # the discard port: refuses at once
+        with console.one_line_errors(), distributed.join(schema.Train()):
+            pass
+
+    job = fork(2, work, tmp_path)
+    assert job.codes == [1, 1]
+    assert job.output.count("error: torchrun's store at 127.0.0.1:9 does not answer: torchrun is gone\n") == 2
+
+
+def test_who_loses_another_rank_says_so_in_one_line(tmp_path: Path) -> None:
+    """The traceback on the console should be that of the rank that failed."""
+
+    def work() -> None:
+        with console.one_line_errors(), distributed.join(schema.Train()) as world:
+            world.barrier()
+            if world.rank == 0:
+                os._exit(3)
+            world.barrier()
+
+    job = fork(2, work, tmp_path)
+    assert job.codes == [3, 1], job.output
+    assert job.output.startswith("error: rank 1 lost another one, which failed before it: ")
+    assert "Connection" in job.output
+    assert job.output.count("\n") == 1
+
+
+def test_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=r"train.device=cuda: 1 ranks on this host, 0 GPUs; use train.device=cpu"):
+        with distributed.join(schema.Train(device="cuda")):
+            pass
+
+
+def test_more_ranks_than_gpus_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for world in in_world(2, lambda world: (world.device.type, world.note), tmp_path).values:
+        assert world == ("cpu", "2 ranks but only 1 GPU(s): training on CPU")
+
+
+def test_a_leftover_address_is_not_believed(tmp_path: Path) -> None:
+    """What breaks torchrun --max-restarts: the agent's store still names the rank 0 of the last attempt."""
+
+    def work() -> int:
+        from datetime import timedelta
+
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+        agent = TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False)
+        dead = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=30))
+        if os.environ["RANK"] == "1":
+            agent.set("meeting//hello/1", "0123")
+            agent.set("meeting//invitation", f"127.0.0.1 {dead.port} - 0123")
+            agent.set("stale", "yes")
+        agent.get("stale")
+        with distributed.join(schema.Train()) as world:
+            return sum(world.gather(1))
+
+    job = fork(2, work, tmp_path)
+    assert job.codes == [0, 0], job.output
+    assert job.values == [2, 2]
