@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src import config, schema
-from src.config import UserError
+from src.errors import UserError
 from src.schema import Config
 
 FINISHED, FAILED, MISTAKE, STOPPED, GO_ON = 0, 1, 2, 3, 75
@@ -26,13 +26,13 @@ def check(arguments: list[str]) -> Config:
     settings = config.parse(["data.fallback=none", *arguments])
     if settings.data.fallback != "none":
         raise UserError(
-            f"data.fallback={settings.data.fallback}: a job in a queue must not train on something else; "
-            "leave it out, or ask for data.name=digits"
+            f"data.fallback={settings.data.fallback}: a job in a queue must not train on something else",
+            fix="leave it out, or ask for data.name=digits",
         )
     if settings.checkpoint.resume == "never":
         raise UserError(
-            "checkpoint.resume=never: a job that is started again would begin afresh each time; "
-            "give another run.name= instead"
+            "checkpoint.resume=never: a job that is started again would begin afresh each time",
+            fix="give another run.name= instead",
         )
     return settings
 
@@ -69,7 +69,8 @@ def task(file: Path, number: str) -> list[str]:
     settings = tasks(file, "ARRAY_FILE")
     if not number.isdigit() or not 1 <= int(number) <= len(settings):
         raise UserError(
-            f"SLURM_ARRAY_TASK_ID={number}: is no task of ARRAY_FILE={file}; use sbatch --array=1-{len(settings)}"
+            f"SLURM_ARRAY_TASK_ID={number}: is no task of ARRAY_FILE={file}",
+            fix=f"use sbatch --array=1-{len(settings)}",
         )
     return settings[int(number) - 1]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from launch import job
 from src import config
-from src.config import UserError
+from src.errors import UserError
 from src.schema import Config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +103,9 @@ def _checked(settings: list[str], options: argparse.Namespace) -> Config:
     checked = job.check(settings)
     ranks = options.nodes * (options.gpus_per_node or options.ranks_per_node or options.cpus_per_node or 1)
     if checked.train.sync == "bitwise" and ranks > checked.train.shards:
-        raise UserError(f"train.shards={checked.train.shards}: {ranks} ranks cannot share them; raise it, or ask fewer")
+        raise UserError(
+            f"train.shards={checked.train.shards}: {ranks} ranks cannot share them", fix="raise it, or ask fewer"
+        )
     if checked.train.device == "cuda" and not options.gpus_per_node:
         raise UserError("train.device=cuda: wants --gpus-per-node")
     return checked
@@ -181,7 +183,9 @@ def submit(planned: Submission) -> str:
             ["sbatch", "--parsable", str(planned.folder / "job.sbatch")], capture_output=True, text=True
         )
     except OSError:
-        raise UserError("sbatch: is not here; submit from a login node of the cluster (--dry-run works)") from None
+        raise UserError(
+            "sbatch: is not here", fix="submit from a login node of the cluster (--dry-run works)"
+        ) from None
     if done.returncode:
         raise UserError(f"sbatch refuses: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
     return done.stdout.strip().partition(";")[0]

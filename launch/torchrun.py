@@ -19,7 +19,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError  # noqa: TID251
 
 from launch import job
 from src import config
-from src.config import UserError
+from src.errors import UserError
 from src.interrupts import ELASTIC
 
 

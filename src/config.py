@@ -18,15 +18,8 @@ from omegaconf import OmegaConf  # noqa: TID251
 from omegaconf.errors import OmegaConfBaseException  # noqa: TID251
 from yaml import YAMLError
 
+from src.errors import UserError
 from src.schema import KEYS, LARGEST, Config, value_of
-
-
-class UserError(ValueError):
-    """A mistake that the user can mend: the message is one clear line, the exit code is 2, no traceback."""
-
-
-class JobFailed(RuntimeError):
-    """The job cannot go on, and the message says all: one line, exit code 1, no traceback."""
 
 
 def parse(arguments: list[str]) -> Config:
@@ -37,7 +30,7 @@ def parse(arguments: list[str]) -> Config:
     pairs = [_split(argument) for argument in arguments]
     files = [value for name, value in pairs if name == "config"]
     if "" in files:
-        raise UserError("config=: names no file; write config=FILE.yaml")
+        raise UserError("config=: names no file", fix="write config=FILE.yaml")
     if len(files) > 1:
         raise UserError(f"config= is given {len(files)} times ({', '.join(files)}): give one file")
     settings = OmegaConf.structured(Config)
@@ -88,7 +81,7 @@ def _split(argument: str) -> tuple[str, str]:
     if name != bare or not equals or not name:
         close = _nearest(bare) if bare else ""
         advice = f"write {close or bare or 'key'}={value or 'VALUE'}"
-        raise UserError(f"{argument}: settings are key=value without dashes; {advice} (--help lists all keys)")
+        raise UserError(f"{argument}: settings are key=value without dashes", fix=f"{advice} (--help lists all keys)")
     return name, value
 
 
@@ -143,7 +136,7 @@ def _assign(settings: Any, name: str, value: Any, origin: str) -> None:
     if name not in KEYS:
         close = _nearest(name)
         hint = f"did you mean {close}?" if close else "--help lists all keys"
-        raise UserError(f"{origin}{name}={value}: unknown key; {hint}")
+        raise UserError(f"{origin}{name}={value}: unknown key", fix=f"{hint}")
     if reason := _objection(KEYS[name], value):
         raise UserError(f"{origin}{name}={'' if value is None else value}: {reason}")
     try:

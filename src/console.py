@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from src.config import JobFailed, UserError
 from src.data.dataset import DataSet
+from src.errors import JobFailed, UserError
 from src.evaluation import Metrics
 from src.run.progress import Progress
 from src.schema import Config

@@ -8,9 +8,9 @@ import dataclasses
 import json
 from pathlib import Path
 
-from src.config import UserError
 from src.console import one_line_errors
 from src.data import dataset as data
+from src.errors import UserError
 from src.evaluation import Metrics, evaluate
 from src.run import trained
 from src.run.run import write_whole
@@ -30,7 +30,7 @@ def write(run: Trained, name: str, metrics: Metrics) -> Path:
     try:
         write_whole(file, json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name}) + "\n")
     except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror}); leave --write out") from None
+        raise UserError(f"{file}: cannot be written ({error.strerror})", fix="leave --write out") from None
     return file
 
 

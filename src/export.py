@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.config import JobFailed, UserError
 from src.console import one_line_errors
 from src.data import dataset as data
 from src.data.dataset import Split
+from src.errors import JobFailed, UserError
 from src.evaluation import SAMPLES_AT_ONCE, predict
 from src.models import logistic
 from src.run import trained
@@ -64,7 +64,9 @@ def onnx(run: Trained, file: Path) -> Logits:
 
     state = run.module.state_dict()
     if {tuple(tensor.shape) for tensor in state.values()} != {(logistic.CLASSES, logistic.PIXELS), (logistic.CLASSES,)}:
-        raise UserError("--to onnx: writes the graph of one linear layer; use torch.onnx.export for another model")
+        raise UserError(
+            "--to onnx: writes the graph of one linear layer", fix="use torch.onnx.export for another model"
+        )
     weight, bias = (next(t for t in state.values() if t.dim() == dimensions) for dimensions in (2, 1))
     activation = "Sigmoid" if run.settings.train.loss == "bce" else "Softmax"
     nodes = [
@@ -120,7 +122,7 @@ def export(path: Path, to: str, file: Path | None) -> str:
     run = trained.load(path)
     file = file or path / f"model.{WRITERS[to][1]}"
     if not os.access(file.parent, os.W_OK):
-        raise UserError(f"{file}: cannot be written (no such folder, or no permission); name another with --file")
+        raise UserError(f"{file}: cannot be written (no such folder, or no permission)", fix="name another with --file")
     temporary = file.with_name(f".{file.name}.part")
     try:
         exported = WRITERS[to][0](run, temporary)

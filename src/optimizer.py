@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src import schema
-from src.config import JobFailed
+from src.errors import JobFailed
 from src.gradients.step import GPU_LOOK_STEPS, Total
 
 

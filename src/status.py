@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from src.config import UserError
 from src.console import one_line_errors
+from src.errors import UserError
 from src.run import jsonl
 from src.run.lock import holder
 from src.run.run import read_status
@@ -24,7 +24,7 @@ def runs(root: Path) -> list[Path]:
     if (root / "status.json").exists():
         return [root]
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; runs are in run.root= (runs/ by default)")
+        raise UserError(f"{root}: no such folder", fix="runs are in run.root= (runs/ by default)")
     return sorted((file.parent for file in root.glob("*/status.json")), key=lambda run: run.stat().st_ctime)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from src import config
-from src.config import JobFailed, UserError
 from src.console import one_line_errors
 from src.data import dataset as data
+from src.errors import JobFailed, UserError
 from src.evaluation import evaluate
 from src.run import trained
 from src.run.lock import hold

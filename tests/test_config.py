@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src import config, schema
-from src.config import UserError
+from src.errors import UserError
 from tests.helpers.ranks import ROOT
 
 MISTAKES = {

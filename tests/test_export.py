@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from src import export
-from src.config import JobFailed, UserError
 from src.data import dataset as data
+from src.errors import JobFailed, UserError
 from src.evaluation import predict
 from src.run import trained
 from tests.conftest import command, in_namespaces

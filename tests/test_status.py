@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from src import status
-from src.config import UserError
+from src.errors import UserError
 from src.run.lock import hold
 from tests.conftest import command
 from tests.helpers.ranks import ROOT

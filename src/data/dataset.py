@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from src import config, schema
-from src.config import UserError
 from src.data import download
+from src.errors import UserError
 from src.models.logistic import CLASSES, PIXELS, SHAPE
 from src.world.world import World
 
@@ -101,7 +101,7 @@ def load(settings: schema.Data, world: World, say: Callable[[str], None]) -> Dat
     prepared = world.each_node_decides(lambda: prepare(settings, say))
     if any(other.checksums != prepared[0].checksums for other in prepared):
         seen = ", ".join(f"{other.name}" for other in prepared)
-        raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen}); give all the same")
+        raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen})", fix="give all the same")
     first = prepared[0]
     raw = folder(dataclasses.replace(settings, name=first.name))
     return DataSet(first.name, _split(raw, *TRAIN), _split(raw, *TEST), first.checksums, first.note)
@@ -118,7 +118,9 @@ def missing(settings: schema.Data) -> list[str]:
     try:
         return [name for name in FILES if not (raw / name).exists()]
     except PermissionError:
-        raise UserError(f"data.root: {raw} cannot be read by user {os.geteuid()}; chmod it, or be its owner") from None
+        raise UserError(
+            f"data.root: {raw} cannot be read by user {os.geteuid()}", fix="chmod it, or be its owner"
+        ) from None
 
 
 def answering(settings: schema.Data, seconds: float) -> str:
@@ -138,7 +140,7 @@ def prepare(settings: schema.Data, say: Callable[[str], None]) -> _Prepared:
         _provide(settings, raw, say)
     except download.Unreachable as error:
         if settings.fallback == "none":
-            raise UserError(_how_to(settings, raw, error)) from None
+            raise UserError(f"data.name={settings.name}: no mirror answers ({error})", fix=_how_to(raw)) from None
         note = f"{settings.name} is not here and no mirror answers ({error})"
         headline = _headline("digits", note)
         embedded = prepare(dataclasses.replace(settings, name="digits"), lambda text: say(f"{headline}\n{text}"))
@@ -167,10 +169,9 @@ def _source(name: str) -> Any:
     return getattr(datasets, FOLDERS[name])
 
 
-def _how_to(settings: schema.Data, raw: Path, error: download.Unreachable) -> str:
+def _how_to(raw: Path) -> str:
     return (
-        f"data.name={settings.name}: no mirror answers ({error}); put {', '.join(FILES)} into {raw}, "
-        "or name a folder or URL with the .gz files: data.mirrors=[...]; "
+        f"put {', '.join(FILES)} into {raw}, or name a folder or URL with the .gz files: data.mirrors=[...]; "
         "or train on rendered digits: data.name=digits"
     )
 
@@ -195,7 +196,7 @@ def _split(raw: Path, images: str, labels: str) -> Split:
     if len(classes) == 0:
         raise UserError(f"{raw / labels}: holds no samples")
     if int(classes.max()) >= CLASSES:
-        raise UserError(f"{raw / labels}: holds the label {int(classes.max())}; labels are 0..{CLASSES - 1}")
+        raise UserError(f"{raw / labels}: holds the label {int(classes.max())}", fix=f"labels are 0..{CLASSES - 1}")
     return Split(pictures.view(-1, PIXELS), classes.long())
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from src.config import UserError
 from src.data import strokes
 from src.data.strokes import HANDS, NEAR, ONE, SIZE, Bytes, Integers
+from src.errors import UserError
 
 SHA256 = {
     "train-images-idx3-ubyte": "7b6b02cb9b414938c70ea83c408bab8da76fcd9abe6c0a2948a98dc702e5ab67",
@@ -52,8 +52,8 @@ def write(raw: Path) -> None:
                 _write_splits(raw)
     except OSError as error:
         raise UserError(
-            f"data.root: {raw} cannot be written ({error.strerror or error}); "
-            "make room there, or name another folder with data.root="
+            f"data.root: {raw} cannot be written ({error.strerror or error})",
+            fix="make room there, or name another folder with data.root=",
         ) from None
 
 

@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
-from src.config import UserError, without_secrets
+from src.config import without_secrets
+from src.errors import UserError
 
 STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
 SPEAK_SECONDS = 2.0  # between two words about a download
@@ -41,8 +42,8 @@ def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str]
                     _fetch_one(folder, packed, md5, mirrors, say)
     except OSError as error:
         raise UserError(
-            f"data.root: {folder} cannot be written ({error.strerror or error}); "
-            "make room there, or name another folder with data.root="
+            f"data.root: {folder} cannot be written ({error.strerror or error})",
+            fix="make room there, or name another folder with data.root=",
         ) from None
 
 
@@ -149,8 +150,8 @@ def verify(folder: Path, names: Iterable[str], pinned: dict[str, str]) -> dict[s
             raise UserError(f"{folder / name}: cannot be read ({error.strerror})") from None
         if name in noted and noted[name] != found[name]:
             raise UserError(
-                f"{folder / name}: is damaged or altered: SHA-256 {found[name]}, expected {noted[name]}; "
-                "move it away to have it fetched again"
+                f"{folder / name}: is damaged or altered: SHA-256 {found[name]}, expected {noted[name]}",
+                fix="move it away to have it fetched again",
             )
     return found
 

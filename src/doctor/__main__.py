@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from src import config, console
-from src.config import JobFailed, UserError
 from src.doctor import host_checks, network_checks, rehearsal, storage_checks
 from src.doctor.findings import Finding, Plan, red
+from src.errors import JobFailed, UserError
 
 SECONDS = 30.0  # two ranks start in 4 s, or in 20 s where five processes share a core
 COLOURS = {"green": "32", "yellow": "33", "red": "31"}
@@ -63,9 +63,10 @@ class Examination(threading.Thread):
         """The check; whatever it raises is red."""
         try:
             self.finding = CHECKS[self.name].ask(self._plan)
-        except (UserError, JobFailed) as error:  # their last clause is the way out
-            found, _, fix = str(error).rpartition("; ")
-            self.finding = red(found, fix) if found else red(fix)
+        except UserError as error:
+            self.finding = red(error.message, error.fix)
+        except JobFailed as error:
+            self.finding = red(str(error))
         except Exception as error:
             gist = " ".join(str(error).split())[:300]
             self.finding = red(f"{type(error).__name__}: {gist}", "that is a bug, or a very odd host: please report it")

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
 
-from src.config import UserError
 from src.doctor.findings import Finding, Plan, green, red, yellow
+from src.errors import UserError
 from src.tracking import account
 
 PORT = 29500  # torchrun's, where none is given
@@ -149,7 +149,7 @@ def hosts(named: str) -> list[str]:
         try:
             done = subprocess.run(["scontrol", "show", "hostnames", text], capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
-            raise UserError(f"--nodes={text}: scontrol cannot read it here; write a,b,c") from None
+            raise UserError(f"--nodes={text}: scontrol cannot read it here", fix="write a,b,c") from None
         given = done.stdout.split()
     own = socket.gethostname()
     mine = {own, own.partition(".")[0], os.environ.get("SLURMD_NODENAME", own), "localhost"}

@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 from torch import Tensor, nn
 
-from src.config import UserError
 from src.data.loader import Part
+from src.errors import UserError
 from src.gradients.shared_memory import NOTES
 from src.gradients.step import Loss, Seed, Total
 from src.world.world import World
@@ -34,7 +34,8 @@ class Bitwise:
         if changing := [name for name, _ in module.named_buffers()]:
             raise UserError(
                 f"train.sync=bitwise: the model has buffers ({', '.join(changing[:3])}) that each rank would "
-                "change alone, as BatchNorm does; use a norm without them, or train.sync=ddp"
+                "change alone, as BatchNorm does",
+                fix="use a norm without them, or train.sync=ddp",
             )
         self._module, self._loss, self._seed, self._own, self._exchange = module, loss, seed, own, exchange
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -10,8 +10,8 @@ from typing import Protocol
 from torch import nn
 
 from src import schema
-from src.config import UserError
 from src.data.loader import Part
+from src.errors import UserError
 from src.gradients.bitwise import Bitwise, Gathered, Local
 from src.gradients.ddp import Alone, DistributedData
 from src.gradients.shared_memory import SharedMemory, Unavailable, objection
@@ -41,8 +41,8 @@ def shards(settings: schema.Train, world: World) -> tuple[int, range]:
         return world.size, range(world.rank, world.rank + 1)
     if world.size > settings.shards:
         raise UserError(
-            f"train.shards={settings.shards}: {world.size} ranks cannot share them; "
-            f"start at most {settings.shards} ranks, or train.shards={world.size} (another run: other sums)"
+            f"train.shards={settings.shards}: {world.size} ranks cannot share them",
+            fix=f"start at most {settings.shards} ranks, or train.shards={world.size} (another run: other sums)",
         )
     starts = [settings.shards * rank // world.size for rank in range(world.size + 1)]
     return settings.shards, range(starts[world.rank], starts[world.rank + 1])
@@ -72,5 +72,5 @@ def _shared_memory(settings: schema.Train, world: World, number: int, own: range
         except Unavailable as error:
             reason = str(error)
     if settings.exchange == "shared_memory":
-        raise UserError(f"train.exchange=shared_memory: {reason}; use auto or backend")
+        raise UserError(f"train.exchange=shared_memory: {reason}", fix="use auto or backend")
     return None, "" if world.backend == "nccl" else reason

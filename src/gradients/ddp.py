@@ -6,8 +6,8 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 from torch import Tensor, nn
 
-from src.config import UserError
 from src.data.loader import Part
+from src.errors import UserError
 from src.gradients.shared_memory import NOTES, SharedMemory
 from src.gradients.step import Loss, Seed, Total
 from src.world.world import World
@@ -85,8 +85,8 @@ class DistributedData:
         named = self._wrapper.module.named_parameters()
         if unused := [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]:
             raise UserError(
-                f"train.sync=ddp: the loss does not depend on parameters of the model ({', '.join(unused[:3])}); "
-                "freeze them (requires_grad_(False)), or use train.sync=bitwise"
+                f"train.sync=ddp: the loss does not depend on parameters of the model ({', '.join(unused[:3])})",
+                fix="freeze them (requires_grad_(False)), or use train.sync=bitwise",
             )
         self._unused_are_refused = True
 

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from src.config import JobFailed
+from src.errors import JobFailed
 from src.world.world import World
 
 LOOK_SECONDS = 0.25  # between looks at the health of the others

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src import config, schema
-from src.config import UserError
+from src.errors import UserError
 from src.run import jsonl
 from src.run.run import read_status
 from src.schema import Config
@@ -26,7 +26,7 @@ MARKS = 20  # on the curves: the newest
 def settings_of(path: Path) -> Config:
     """The run's settings. Raises UserError for what is no run."""
     if not (path / "config.yaml").is_file():
-        raise UserError(f"{path}: is no run (no config.yaml there); name a folder such as runs/mnist-1c995512")
+        raise UserError(f"{path}: is no run (no config.yaml there)", fix="name a folder such as runs/mnist-1c995512")
     return config.load(path / "config.yaml")
 
 

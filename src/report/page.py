@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from src import gallery
-from src.config import JobFailed, UserError
 from src.data import dataset as data
 from src.data.dataset import Split
+from src.errors import JobFailed, UserError
 from src.models import logistic
 from src.predict import picture
 from src.report import facts
@@ -137,5 +137,5 @@ def report(paths: list[Path], file: Path | None) -> Path:
     try:
         write(file, runs)
     except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror}); name another with --file") from None
+        raise UserError(f"{file}: cannot be written ({error.strerror})", fix="name another with --file") from None
     return file

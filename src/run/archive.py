@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.config import UserError
+from src.errors import UserError
 
 FORMAT = 1
 MARK = b"sha256:"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from src import config, schema
-from src.config import UserError
+from src.errors import UserError
 from src.optimizer import NonFinite, Optimizer
 from src.run import archive
 from src.run.progress import Progress
@@ -84,8 +84,8 @@ class Checkpoints:
             if source != "own":
                 raise UserError(f"checkpoint.resume={source}: does not fit the model: {misfit}")
             raise UserError(
-                f"{self._run.path}: its checkpoint does not fit the model: {misfit}; was its file changed? "
-                "give another run.name, or checkpoint.resume=never"
+                f"{self._run.path}: its checkpoint does not fit the model: {misfit}",
+                fix="was its file changed? give another run.name, or checkpoint.resume=never",
             )
         if source != "own":
             training.module.load_state_dict(content["model"])
@@ -100,8 +100,8 @@ class Checkpoints:
         if content := self._newest():
             if content["data_sha256"] != self._data_sha256:
                 raise UserError(
-                    f"{self._run.path}: was trained on other data (its files' SHA-256 were others); "
-                    "bring the old files back, or give another run.name"
+                    f"{self._run.path}: was trained on other data (its files' SHA-256 were others)",
+                    fix="bring the old files back, or give another run.name",
                 )
             return "own", content
         if (chosen := self._settings.checkpoint.resume) in ("auto", "never"):
@@ -144,7 +144,7 @@ class Checkpoints:
                 if self._saved != training.progress.step:
                     self._save(training, False)
             except OSError as error:
-                raise UserError(f"{self.folder}: {error.strerror}; make room and run the same command") from None
+                raise UserError(f"{self.folder}: {error.strerror}", fix="make room and run the same command") from None
 
         self._world.first_decides(decide)
 

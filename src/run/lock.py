@@ -6,7 +6,7 @@ import socket
 import time
 from pathlib import Path
 
-from src.config import UserError
+from src.errors import UserError
 
 LOCK_SECONDS = 5.0  # a rank that was told to leave needs a moment to save
 
@@ -38,7 +38,7 @@ def hold(path: Path) -> int:
             if time.monotonic() > deadline:
                 holder = os.pread(handle, 200, 0).decode() or "another process"
                 os.close(handle)
-                raise UserError(f"{path}: is in use by {holder}; wait, stop it, or give run.name=") from None
+                raise UserError(f"{path}: is in use by {holder}", fix="wait, stop it, or give run.name=") from None
             time.sleep(0.1)
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"host {socket.gethostname()}, pid {os.getpid()}".encode(), 0)

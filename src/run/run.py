@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from src import config, schema
-from src.config import UserError
 from src.data.dataset import DataSet
+from src.errors import UserError
 from src.run.jsonl import Lines
 from src.run.lock import hold
 from src.run.progress import Progress
@@ -77,8 +77,8 @@ class Run:
                 write()
             except OSError as error:
                 raise UserError(
-                    f"run.root={self._settings.run.root}: {self.path} cannot be written ({error.strerror}); "
-                    "make room there, or name another folder with run.root="
+                    f"run.root={self._settings.run.root}: {self.path} cannot be written ({error.strerror})",
+                    fix="make room there, or name another folder with run.root=",
                 ) from None
 
         self._world.first_decides(decide)
@@ -125,8 +125,8 @@ class Run:
         ]
         if changed:
             raise UserError(
-                f"run.name={self.path.name}: was started with other settings ({'; '.join(changed)}); "
-                "give the old ones, another run.name, or checkpoint.resume=never"
+                f"run.name={self.path.name}: was started with other settings ({'; '.join(changed)})",
+                fix="give the old ones, another run.name, or checkpoint.resume=never",
             )
 
     def begin(self, progress: Progress, source: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from src import config
-from src.config import UserError
+from src.errors import UserError
 from src.models import logistic
 from src.run import archive, checkpoint
 from src.run.run import read_status
@@ -31,7 +31,7 @@ def load(path: Path, overrides: list[str] | None = None, best: bool = True) -> T
     Raises UserError for what is no run or has none.
     """
     if not (path / "config.yaml").is_file():
-        raise UserError(f"{path}: is no run (no config.yaml there); name a folder such as runs/mnist-1c995512")
+        raise UserError(f"{path}: is no run (no config.yaml there)", fix="name a folder such as runs/mnist-1c995512")
     settings = config.parse([f"config={path / 'config.yaml'}", *(overrides or [])])
     file, content = _read(path, best)
     module = logistic.build(settings.train.seed)
@@ -52,4 +52,4 @@ def _read(path: Path, best: bool) -> tuple[Path, dict[str, Any]]:
                 return file, archive.read(file)
             except archive.Damaged as error:
                 problem = str(error)
-    raise UserError(f"{path}: has no weights yet ({problem}); train it first: it saves after each epoch")
+    raise UserError(f"{path}: has no weights yet ({problem})", fix="train it first: it saves after each epoch")

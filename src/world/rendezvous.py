@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # noqa: TID251
 
-from src.config import JobFailed, UserError
+from src.errors import JobFailed, UserError
 
 PAUSE_SECONDS = 0.02  # between two looks for the others
 AGENT_SECONDS = 10.0  # the agent's store was there before this process: if it is gone, so is torchrun
@@ -45,7 +45,7 @@ def _master() -> tuple[str, int]:
     host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise UserError(
-            f"MASTER_ADDR={host} MASTER_PORT={port}: a world of several ranks needs both; start it with torchrun"
+            f"MASTER_ADDR={host} MASTER_PORT={port}: a world of several ranks needs both", fix="start it with torchrun"
         )
     return host, int(port)
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 from torch.distributed.elastic.multiprocessing.errors import record as record  # noqa: TID251
 
-from src.config import JobFailed, UserError
+from src.errors import JobFailed, UserError
 from src.schema import Train
 from src.world.rendezvous import open_store
 
@@ -93,14 +93,14 @@ class _Answer:
     """What a deciding rank tells the others."""
 
     result: object = None
-    mistake: str | None = None
+    mistake: UserError | None = None
 
 
 def _answer(decide: Callable[[], object]) -> _Answer:
     try:
         return _Answer(result=decide())
     except UserError as error:
-        return _Answer(mistake=str(error))
+        return _Answer(mistake=error)
 
 
 def _results(answers: list[_Answer | None]) -> list[object]:
@@ -108,7 +108,7 @@ def _results(answers: list[_Answer | None]) -> list[object]:
     given = [answer for answer in answers if answer is not None]
     for answer in given:
         if answer.mistake is not None:
-            raise UserError(answer.mistake)
+            raise answer.mistake
     return [answer.result for answer in given]
 
 
@@ -178,7 +178,7 @@ def _environment() -> tuple[int, int, int, int]:
     if "RANK" not in given or "WORLD_SIZE" not in given:
         missing = "WORLD_SIZE" if "RANK" in given else "RANK"
         found = " ".join(f"{name}={value}" for name, value in given.items())
-        raise UserError(f"{found}: set, but {missing} is not; start with torchrun, or unset them for one process")
+        raise UserError(f"{found}: set, but {missing} is not", fix="start with torchrun, or unset them for one process")
     for name, value in given.items():
         if not value.isdigit():
             raise UserError(f"{name}={value}: must be a whole number")
@@ -197,8 +197,8 @@ def _device(wanted: str, local_rank: int, local_size: int) -> tuple[torch.device
         return torch.device("cuda", local_rank), ""
     if wanted == "cuda":
         raise UserError(
-            f"train.device=cuda: {local_size} ranks on this host, {gpus} GPUs; "
-            f"{f'start {gpus} ranks' if gpus else 'use train.device=cpu'}"
+            f"train.device=cuda: {local_size} ranks on this host, {gpus} GPUs",
+            fix=f"{f'start {gpus} ranks' if gpus else 'use train.device=cpu'}",
         )
     note = f"{local_size} ranks but only {gpus} GPU(s): training on CPU" if gpus else ""
     return torch.device("cpu"), note

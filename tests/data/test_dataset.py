@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import config, schema
-from src.config import UserError
+from src import schema
 from src.data import dataset as data
 from src.data import digits, download
+from src.errors import UserError
 from src.world.world import World
 from tests.conftest import write_data_set, write_idx
 from tests.helpers.ranks import fork, good_job, run_job
@@ -277,7 +277,7 @@ def test_a_folder_of_somebody_else_is_one_line(tmp_path: Path) -> None:
     before = os.geteuid()
     os.seteuid(before or 12345)  # root may look everywhere
     try:
-        with pytest.raises(config.UserError, match=r"^data\.root: .* cannot be read by user \d+; chmod it"):
+        with pytest.raises(UserError, match=r"^data\.root: .* cannot be read by user \d+; chmod it"):
             data.prepare(schema.Data(root=str(tmp_path / "theirs" / "data")), print)
     finally:
         os.seteuid(before)

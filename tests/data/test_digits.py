@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from src import schema
-from src.config import UserError
 from src.data import dataset as data
 from src.data import digits, download, strokes
+from src.errors import UserError
 from src.models import logistic
 from src.world.world import World
 from tests.helpers.ranks import ROOT

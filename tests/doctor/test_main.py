@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from src.config import JobFailed
 from src.doctor import __main__ as doctor
 from src.doctor import rehearsal
 from src.doctor.__main__ import Check
 from src.doctor.findings import Plan, green
+from src.errors import JobFailed
 from tests.conftest import planned
 from tests.helpers.ranks import ROOT
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from src.config import UserError
 from src.doctor import network_checks
+from src.errors import UserError
 from tests.conftest import doctor_in, planned
 from tests.helpers.wandb_server import WandbServer
 

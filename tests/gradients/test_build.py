@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from src import config, schema
-from src.config import UserError
 from src.data.dataset import Split
 from src.data.loader import Batches
+from src.errors import UserError
 from src.gradients import build as gradients
 from src.gradients import step as step_room
 from src.models import logistic

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src import schema
-from src.config import UserError
+from src.errors import UserError
 from src.gradients import shared_memory
 from src.gradients.build import build
 from src.gradients.shared_memory import CAPACITY, SharedMemory, objection

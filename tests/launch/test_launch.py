@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from launch.job import FAILED, FINISHED, GO_ON, STOPPED, task, verdict
-from src.config import UserError
+from src.errors import UserError
 from src.run import jsonl
 from tests.helpers.ranks import ROOT
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from src import gallery
-from src.config import UserError
 from src.data import dataset as data
+from src.errors import UserError
 from src.evaluation import predict
 from src.models import logistic
 from src.predict import picture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.config import UserError
+from src.errors import UserError
 from src.models import logistic
 from src.run import archive, jsonl, lock
 from src.run import run as run

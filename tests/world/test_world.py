@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src import console, schema
-from src.config import UserError
+from src.errors import UserError
 from src.world import rendezvous
 from src.world import world as distributed
 from src.world.world import World

@@ -1,0 +1,29 @@
+"""The errors that end a job or a command with one line instead of a traceback.
+
+    UserError           a mistake that the user can mend                        exit code 2
+      Unreachable         no source has a file of the data set                  (src/data/download.py)
+    JobFailed           the job cannot go on, and the message says all          exit code 1
+      NonFinite           the loss or the gradient is infinite or not a number  (src/optimizer.py)
+      PeerLost            another rank died or did not come in time             (src/gradients/peers.py)
+    Damaged             a checkpoint's bytes are not those that were written: the one before it is tried
+
+Anything else that is raised is a fault of this program or of the model's file, and keeps its traceback.
+"""
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend, found before anything is lost.
+
+    `message` names the key and its value, `fix` says the way out; `str()` is both in one line.
+    """
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message, fix)
+        self.message, self.fix = message, fix
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.fix}" if self.fix else self.message
+
+
+class JobFailed(RuntimeError):
+    """The job cannot go on: one line, no traceback, and the last checkpoint is safe."""
