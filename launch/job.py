@@ -13,12 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from src import config, schema
+from src import config
 from src.errors import UserError
+from src.run import layout
+from src.run.layout import ExitCode, State
 from src.schema import Config
-
-FINISHED, FAILED, MISTAKE, STOPPED, GO_ON = 0, 1, 2, 3, 75
-ASKED = ("STOP file", "train.max_minutes")  # reasons that are the user's own: nobody starts the job again
 
 
 def check(arguments: list[str]) -> Config:
@@ -35,11 +34,6 @@ def check(arguments: list[str]) -> Config:
             fix="give another run.name= instead",
         )
     return settings
-
-
-def directory(settings: Config) -> Path:
-    """The run directory, as src.run names it."""
-    return Path(settings.run.root) / (settings.run.name or f"{settings.data.name}-{schema.fingerprint(settings)}")
 
 
 def tasks(file: Path, key: str) -> list[list[str]]:
@@ -75,45 +69,27 @@ def task(file: Path, number: str) -> list[str]:
     return settings[int(number) - 1]
 
 
-def status(run: Path) -> dict[str, Any]:
-    """What status.json says, {} if there is none."""
-    try:
-        content: dict[str, Any] = json.loads((run / "status.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return content
-
-
-def trained(run: Path, settings: Config) -> bool:
-    """Whether the run was finished with these settings: there is nothing to start.
-
-    A host of several that comes back to a finished run would wait for the others in vain.
-    """
-    found = status(run)
-    if found.get("state") != "finished" or found.get("epoch", 0) < settings.train.epochs:
-        return False
-    return schema.shaping(config.load(run / "config.yaml")) == schema.shaping(settings)
-
-
-def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[int, str]:
+def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[ExitCode, str]:
     """(exit code, one line) for a job that found `before` in status.json and left `after`.
 
     Its own exit code says little (torchrun leaves with 1 after an orderly stop): it decides only where the
-    job did not touch status.json. GO_ON wants the same command again: the run is not finished, and its last
+    job did not touch status.json. TRY_AGAIN asks for the same command again: the run is not finished, and its last
     checkpoint is further than when the job began, so that a job that always fails ends.
     """
     state, step, reason = after.get("state"), after.get("step", 0), after.get("reason", "")
     if after == before:
-        done = state == "finished" and code == 0
-        return (FINISHED, "was finished already") if done else (FAILED, f"failed at the start (exit code {code})")
-    if state == "finished":
-        return FINISHED, f"finished at step {step}"
-    if state == "preempted" and reason in ASKED:
-        return STOPPED, f"stopped at step {step} as asked ({reason}); the same command goes on"
-    how = f"{'failed' if state == 'failed' else 'interrupted'} ({reason or 'without a word'}), saved at step {step}"
+        if state == State.FINISHED and code == 0:
+            return ExitCode.FINISHED, "was finished already"
+        return ExitCode.FAILED, f"failed at the start (exit code {code})"
+    if state == State.FINISHED:
+        return ExitCode.FINISHED, f"finished at step {step}"
+    if not after.get("restart", True):
+        return ExitCode.STOPPED, f"stopped at step {step} as asked ({reason}); the same command goes on"
+    how = "failed" if state == State.FAILED else "interrupted"
+    how = f"{how} ({reason or 'killed'}), saved at step {step}"
     if step > before.get("step", 0):
-        return GO_ON, how
-    return FAILED, f"{how}: no step further than at its start"
+        return ExitCode.TRY_AGAIN, how
+    return ExitCode.FAILED, f"{how}: no step further than at its start"
 
 
 def main() -> None:
@@ -121,19 +97,19 @@ def main() -> None:
     question, *arguments = sys.argv[1:] or ["--help"]
     try:
         if question == "directory":
-            print(directory(check(arguments)))
+            print(layout.directory(check(arguments)))
         elif question == "task" and len(arguments) == 2:
             print("".join(f"{word}\0" for word in task(Path(arguments[0]), arguments[1])), end="")
         elif question == "verdict" and len(arguments) == 3:
             run, before, code = arguments
-            answer, text = verdict(json.loads(before or "{}"), status(Path(run)), int(code))
+            answer, text = verdict(json.loads(before or "{}"), layout.read_status(Path(run)), int(code))
             print(f"{run}: {text}", flush=True)
             raise SystemExit(answer)
         else:
             raise UserError(f"{question}: ask `directory [key=value ...]`, `verdict RUN BEFORE CODE` or `task FILE N`")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(MISTAKE) from None
+        raise SystemExit(ExitCode.MISTAKE) from None
 
 
 if __name__ == "__main__":

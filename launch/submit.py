@@ -20,6 +20,8 @@ from pathlib import Path
 from launch import job
 from src import config
 from src.errors import UserError
+from src.run import layout
+from src.run.layout import ExitCode
 from src.schema import Config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +78,7 @@ def plan(options: argparse.Namespace) -> Submission:
         )
     tasks = _tasks(options)
     checked = [_checked(settings, options) for settings in tasks]
-    runs = [job.directory(settings) for settings in checked]
+    runs = [layout.directory(settings) for settings in checked]
     if twice := {str(run) for run in runs if runs.count(run) > 1}:
         raise UserError(f"--array={options.array}: several lines are the same run ({', '.join(sorted(twice))})")
     folder = runs[0] / "launch"
@@ -203,7 +205,7 @@ def main() -> None:
         number = submit(planned)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(job.MISTAKE) from None
+        raise SystemExit(ExitCode.MISTAKE) from None
     output = "slurm-*.out" if options.array else f"slurm-{number}.out"
     print(f"job      {number}" + (f", {len(planned.runs)} tasks" if options.array else f", run {planned.runs[0]}"))
     print(f"watch    squeue -j {number}; tail -F {shlex.quote(str(planned.folder))}/{output}")

@@ -20,7 +20,8 @@ from torch.distributed.elastic.rendezvous import RendezvousError  # noqa: TID251
 from launch import job
 from src import config
 from src.errors import UserError
-from src.interrupts import ELASTIC
+from src.run import layout
+from src.run.layout import ELASTIC, ExitCode
 
 
 def main() -> None:
@@ -40,21 +41,21 @@ def main() -> None:
             code = supervise(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = job.MISTAKE
+        code = ExitCode.MISTAKE
     raise SystemExit(code)
 
 
 def judged(arguments: list[str], settings: list[str]) -> int:
     """Run the job; the exit code is the verdict on the run. Raises UserError before anything starts."""
     checked = job.check(settings)
-    run = job.directory(checked)
-    if job.trained(run, checked):
+    run = layout.directory(checked)
+    if layout.is_finished(run, checked):
         print(f"{run}: was finished already", flush=True)
-        return job.FINISHED
-    before = job.status(run)
+        return ExitCode.FINISHED
+    before = layout.read_status(run)
     at = arguments.index("src.train") + 1
     ended = supervise([*arguments[:at], "data.fallback=none", *settings])
-    code, text = job.verdict(before, job.status(run), ended)
+    code, text = job.verdict(before, layout.read_status(run), ended)
     print(f"{run}: {text}", flush=True)
     return code
 
@@ -79,7 +80,7 @@ def supervise(arguments: list[str]) -> int:
             return 128 + int(stopped.sigval)
         except (RendezvousError, DistError) as lost:
             print(f"error: {_hosts_lost(str(lost), options.rdzv_endpoint)}", file=sys.stderr)
-            return job.FAILED
+            return ExitCode.FAILED
     return 0
 
 
@@ -107,7 +108,7 @@ def _let_hosts_change() -> None:
 def _first(failed: ChildFailedError) -> int:
     """Name the rank that failed first; a mistake (exit code 2) rank 0 has named itself."""
     rank, failure = failed.get_first_failure()
-    if rank != 0 or failure.exitcode != job.MISTAKE:
+    if rank != 0 or failure.exitcode != ExitCode.MISTAKE:
         told: object = failure.message
         text = str(told.get("message", "")) if isinstance(told, dict) else str(told)
         print(f"error: rank {rank} failed (exit code {failure.exitcode}): {text.strip()[-300:]}", file=sys.stderr)

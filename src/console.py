@@ -8,16 +8,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-from src.data.dataset import DataSet
+from src.environment import is_rank0
 from src.errors import JobFailed, UserError
-from src.evaluation import Metrics
-from src.run.progress import Progress
-from src.schema import Config
-from src.world.world import World, is_first
 
-FIRST_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
+RANK0_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
 
 
 @contextmanager
@@ -26,17 +22,20 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, JobFailed) as error:
-        if is_first() or isinstance(error, JobFailed):
+        if is_rank0() or isinstance(error, JobFailed):
             print(f"error: {error}", file=sys.stderr, flush=True)
         _tell_torchrun(str(error))
-        if isinstance(error, UserError) and not is_first():
-            _let_the_first_speak()
+        if isinstance(error, UserError) and not is_rank0():
+            _let_rank0_print()
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:  # whoever read the output (head, less) has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's last flush complains
         raise SystemExit(141) from None
+    except Exception:
+        _tell_torchrun(traceback.format_exc())
+        raise
 
 
 def _tell_torchrun(message: str) -> None:
@@ -47,10 +46,10 @@ def _tell_torchrun(message: str) -> None:
             json.dump({"message": {"message": message, "extraInfo": extra}}, stream)
 
 
-def _let_the_first_speak() -> None:
+def _let_rank0_print() -> None:
     """All ranks make the same mistake; torchrun ends rank 0, which alone prints it, as soon as one has left."""
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
-        time.sleep(FIRST_SECONDS)
+        time.sleep(RANK0_SECONDS)
 
 
 def run_and_leave(main: Callable[[], None]) -> NoReturn:
@@ -71,84 +70,84 @@ def run_and_leave(main: Callable[[], None]) -> NoReturn:
     os._exit(code)
 
 
+class Position(Protocol):
+    """How far the training is; `src.run.progress.Progress` is one."""
+
+    epoch: int
+    step_in_epoch: int
+    step: int
+
+
 class Console:
-    """Rank 0 prints; on the others every method does nothing."""
+    """Rank 0 prints; on the others every method but `print_any_rank` does nothing.
 
-    def __init__(self, world: World, settings: Config) -> None:
-        self._first, self._world, self._settings = world.rank == 0, world, settings
-        self._began = time.monotonic()
-        self._spoke = time.monotonic()
+    `epochs`, `batch` (samples a step) and `seconds` (between lines of a log) are the settings'.
+    """
+
+    def __init__(self, rank0: bool, epochs: int, batch: int, seconds: float) -> None:
+        self._rank0, self._epochs, self._batch, self._seconds = rank0, epochs, batch, seconds
+        self._began = self._printed = time.monotonic()
         self._bar: Any = None
-        self._loss_sum, self._loss_count = 0.0, 0
-        self._last_line = ""
+        self._loss_sum, self._loss_items = 0.0, 0.0
+        self._steps_per_epoch = 0
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line."""
-        if not self._first:
+        if not self._rank0:
             return
         if self._bar is not None:
             self._bar.write(text)
         else:
             print(text, flush=True)
 
-    def say_anyway(self, text: str) -> None:
-        """Print a line from whichever rank asks: it alone knows."""
+    def print_any_rank(self, text: str) -> None:
+        """Print a line from whichever rank calls: no other one knows it."""
         print(text, flush=True)
 
     def warn(self, text: str) -> None:
         """Print a line that must not be missed, on stderr."""
-        if self._first:
+        if self._rank0:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
-    def banner(self, path: str, data: DataSet, gradients: str, track: str, resumed: str) -> None:
-        """Say what is going to run, and where."""
-        world, train = self._world, self._settings.train
-        sizes = f"{train.global_batch_size / world.size:g}"
-        ranks = f"{world.size} rank{'s' if world.size > 1 else ''}"
-        self._last_line = data.headline
-        self.say(self._last_line)
-        self.say(f"world    {ranks}, {world.device.type}, backend {world.backend}, {train.threads} thread(s) each")
-        self.say(f"sync     {gradients}")
-        self.say(f"data     {data.name}: {len(data.train)} training and {len(data.test)} test images")
-        self.say(f"batch    global {train.global_batch_size} = {ranks} x {sizes}")
-        self.say(f"track    {track}")
-        self.say(f"run      {path}{resumed}")
-        if world.note:
-            self.say(f"note     {world.note}")
+    def rows(self, rows: dict[str, str]) -> None:
+        """Print a row for each label and its text."""
+        for label, text in rows.items():
+            self.print(f"{label:8} {text}")
 
-    def start(self, progress: Progress, steps_per_epoch: int) -> None:
+    def start(self, position: Position, steps_per_epoch: int) -> None:
         """Training begins: on a terminal, show the bar."""
-        if self._first and sys.stdout.isatty():
+        self._steps_per_epoch = steps_per_epoch
+        if self._rank0 and sys.stdout.isatty():
             from tqdm import tqdm
 
-            total = steps_per_epoch * self._settings.train.epochs
-            self._bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, file=sys.stdout)
+            total = steps_per_epoch * self._epochs
+            self._bar = tqdm(total=total, initial=position.step, unit="step", dynamic_ncols=True, file=sys.stdout)
 
-    def line(self, progress: Progress, steps_per_epoch: int, loss: float, count: int, rate: float) -> None:
-        """Show how far it is: `loss` is the mean over the `count` samples since the last call."""
-        if not self._first:
+    def training(self, position: Position, loss: float, items: float, rate: float) -> None:
+        """Show how far it is: `loss` is the mean over the `items` since the last call, `rate` samples per second."""
+        if not self._rank0:
             return
-        self._loss_sum, self._loss_count = self._loss_sum + loss * count, self._loss_count + count
+        self._loss_sum, self._loss_items = self._loss_sum + loss * items, self._loss_items + items
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:,.0f} samples/s", refresh=False)
-            self._bar.update(progress.step - self._bar.n)
-        elif time.monotonic() - self._spoke >= self._settings.log.seconds:
-            self._spoke = time.monotonic()
-            epochs = self._settings.train.epochs
-            steps_left = steps_per_epoch * epochs - progress.step
-            left = timedelta(seconds=round(steps_left * self._settings.train.global_batch_size / rate)) if rate else "?"
-            width = len(str(steps_per_epoch))
-            self.say(
-                f"epoch {progress.epoch + 1:{len(str(epochs))}}/{epochs}  "
-                f"step {progress.step_in_epoch:{width}}/{steps_per_epoch}  "
-                f"loss {self._loss_sum / self._loss_count:.4f}  {rate:,.0f} samples/s  {left} left"
+            self._bar.update(position.step - self._bar.n)
+        elif time.monotonic() - self._printed >= self._seconds:
+            self._printed = time.monotonic()
+            steps_left = self._steps_per_epoch * self._epochs - position.step
+            left = timedelta(seconds=round(steps_left * self._batch / rate)) if rate else "?"
+            width = len(str(self._steps_per_epoch))
+            self.print(
+                f"{self._epoch(position)}  step {position.step_in_epoch:{width}}/{self._steps_per_epoch}  "
+                f"loss {self._loss_sum / self._loss_items:.4f}  {rate:,.0f} samples/s  {left} left"
             )
-            self._loss_sum, self._loss_count = 0.0, 0
+            self._loss_sum, self._loss_items = 0.0, 0.0
 
-    def evaluation(self, progress: Progress, metrics: Metrics) -> None:
+    def evaluation(self, position: Position, result: str) -> None:
         """Show an epoch's result on the test set."""
-        epochs = self._settings.train.epochs
-        self.say(f"epoch {progress.epoch + 1:{len(str(epochs))}}/{epochs}  test  {metrics}  loss {metrics.loss:.4f}")
+        self.print(f"{self._epoch(position)}  test  {result}")
+
+    def _epoch(self, position: Position) -> str:
+        return f"epoch {position.epoch + 1:{len(str(self._epochs))}}/{self._epochs}"
 
     def stop(self) -> None:
         """Training is over: take the bar away."""
@@ -156,18 +155,13 @@ class Console:
             self._bar.close()
             self._bar = None
 
-    def interrupted(self, reason: str, progress: Progress) -> None:
+    def interrupted(self, reason: str, position: Position) -> None:
         """Say why it stopped and how it goes on."""
         self.stop()
-        self.say(f"stopped  {reason}: saved at epoch {progress.epoch + 1}, step {progress.step}; run the same command")
-        self.say(self._last_line)
+        where = f"epoch {min(position.epoch + 1, self._epochs)}, step {position.step}"
+        self.rows({"stopped": f"{reason}: saved at {where}; run the same command to go on"})
 
-    def summary(self, path: str, progress: Progress, metrics: Metrics, rate: float) -> None:
-        """Say how it ended, where everything is, and what to do with it."""
-        seconds = time.monotonic() - self._began
-        checkpoint = f"checkpoints/step-{progress.step:08d}.pt"
-        self.say(f"result   {metrics}, loss {metrics.loss:.4f}, {progress.epoch} epochs, {progress.step} steps")
-        self.say(f"speed    {rate:,.0f} samples/s in training, {seconds:.1f} s in all")
-        self.say(f"saved    {path}/{checkpoint}, {path}/metrics.jsonl, {path}/report.html")
-        self.say(f"next     python -m src.predict {path} image.png; python -m src.report {path}")
-        self.say(self._last_line)
+    @property
+    def seconds(self) -> float:
+        """Since the job began."""
+        return time.monotonic() - self._began

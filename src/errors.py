@@ -1,13 +1,13 @@
 """The errors that end a job or a command with one line instead of a traceback.
 
-    UserError           a mistake that the user can mend                        exit code 2
-      Unreachable         no source has a file of the data set                  (src/data/download.py)
-    JobFailed           the job cannot go on, and the message says all          exit code 1
-      NonFinite           the loss or the gradient is infinite or not a number  (src/optimizer.py)
-      PeerLost            another rank died or did not come in time             (src/gradients/peers.py)
-    Damaged             a checkpoint's bytes are not those that were written: the one before it is tried
+    UserError      a mistake that the user can mend; exit code 2
+    JobFailed      the job cannot go on, and the message says all; exit code 1
+      NonFinite      the loss or a gradient is infinite or not a number
+      PeerLost       another rank died, or did not come in time
 
-Anything else that is raised is a fault of this program or of the model's file, and keeps its traceback.
+Unreachable (no source has a file of the data set) and Damaged (a checkpoint) are caught where there is another
+source or an earlier checkpoint. Whatever else is raised is a fault of this program or of the model's file, and
+keeps its traceback.
 """
 
 
@@ -27,3 +27,19 @@ class UserError(ValueError):
 
 class JobFailed(RuntimeError):
     """The job cannot go on: one line, no traceback, and the last checkpoint is safe."""
+
+
+class PeerLost(JobFailed):
+    """Another rank died, or did not come within the timeout; the message names it."""
+
+
+class NonFinite(JobFailed):
+    """The loss or a gradient became infinite or not a number; the weights are still those before the step."""
+
+
+class Damaged(Exception):
+    """A checkpoint's bytes are not those that were written; the message names the file."""
+
+
+class Unreachable(Exception):
+    """No source gave the file; holds what each one answered. What fails on this side is an OSError instead."""

@@ -12,8 +12,8 @@ from src.console import one_line_errors
 from src.data import dataset as data
 from src.errors import UserError
 from src.evaluation import Metrics, evaluate
+from src.files import write_text
 from src.run import trained
-from src.run.run import write_whole
 from src.run.trained import Trained
 from src.world.world import World
 
@@ -28,7 +28,7 @@ def write(run: Trained, name: str, metrics: Metrics) -> Path:
     """Keep the result in the run's folder. Raises UserError."""
     file = run.path / f"evaluation-{name}.json"
     try:
-        write_whole(file, json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name}) + "\n")
+        write_text(file, json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name}) + "\n")
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror})", fix="leave --write out") from None
     return file

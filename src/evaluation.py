@@ -1,5 +1,6 @@
 """How good the weights are: exact counts over the whole test set, on the raw module."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ from src.data.dataset import Split
 from src.models import logistic
 
 SAMPLES_AT_ONCE = 1000
+
+
+class Interrupted(Exception):
+    """The evaluation was asked to stop before its end."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,16 @@ class Metrics:
     def __str__(self) -> str:
         return f"{self.correct}/{self.count} = {100 * self.correct / self.count:.2f} %"
 
+    @property
+    def deciding(self) -> float:
+        """The value that decides which weights are the best."""
+        return float(self.correct)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the best value is the highest."""
+        return True
+
     def as_dict(self) -> dict[str, Any]:
         """For metrics.jsonl."""
         return {
@@ -36,14 +51,17 @@ class Metrics:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, split: Split, loss: str) -> Metrics:
-    """Count what the module gets right; leaves it in the mode it was in."""
+def evaluate(module: nn.Module, split: Split, loss: str, interrupted: Callable[[], bool] = lambda: False) -> Metrics:
+    """Count what the module gets right; leaves it in the mode it was in. Raises Interrupted."""
     was_training = module.training
     module.eval()
     criterion = logistic.loss_function(loss)
     confusion = torch.zeros(logistic.CLASSES * logistic.CLASSES, dtype=torch.int64, device=split.labels.device)
     summed = torch.zeros((), dtype=torch.float64, device=split.labels.device)
     for start in range(0, len(split), SAMPLES_AT_ONCE):
+        if interrupted():
+            module.train(was_training)
+            raise Interrupted
         labels = split.labels[start : start + SAMPLES_AT_ONCE]
         logits = predict(module, split.images[start : start + SAMPLES_AT_ONCE])
         summed += criterion(logits, logistic.targets(labels, loss)).double()

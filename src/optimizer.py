@@ -7,12 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from src import schema
-from src.errors import JobFailed
-from src.gradients.step import GPU_LOOK_STEPS, Total
-
-
-class NonFinite(JobFailed):
-    """The loss became infinite or not a number; the weights are still those before the step."""
+from src.errors import NonFinite
+from src.gradients.step import GPU_LOOK_STEPS, StepResult
 
 
 class Optimizer:
@@ -34,13 +30,13 @@ class Optimizer:
             return chosen.lr * (1 - math.cos(math.pi * left)) / 2
         return chosen.lr * left if chosen.schedule == "linear" else chosen.lr
 
-    def step(self, step: int, total: Total) -> None:
+    def step(self, step: int, result: StepResult) -> None:
         """Move the weights by their .grad. Raises NonFinite, on all ranks alike, before they are spoiled."""
-        if isinstance(total.loss, float):
-            if not math.isfinite(total.loss):
-                raise NonFinite(self._say(step))
+        if isinstance(result.loss, float):
+            if not math.isfinite(result.loss):
+                raise NonFinite(self._message(step))
         else:
-            self._skip_if_bad(step, total.loss)
+            self._skip_if_bad(step, result.loss)
         if not self._constant:
             for group in self.torch.param_groups:
                 group["lr"] = self.lr(step)
@@ -52,9 +48,9 @@ class Optimizer:
         self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
         self.torch.found_inf = self._bad  # type: ignore[union-attr]
         if step % GPU_LOOK_STEPS == 0 and bool(self._bad):
-            raise NonFinite(self._say(step))
+            raise NonFinite(self._message(step))
 
-    def _say(self, step: int) -> str:
+    def _message(self, step: int) -> str:
         return (
             f"the loss is not finite at step {step + 1} with learning rate {self.lr(step):g}: "
             "the weights before it are safe; try a smaller optim.lr or optim.warmup_steps"

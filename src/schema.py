@@ -15,7 +15,7 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
     """Make one setting: its default, its one-line meaning and its limits.
 
     Limits: `choices` (allowed values), `minimum` (smallest allowed), `above` (must be larger),
-    `below` (must be smaller), `shapes` (True if the trained weights depend on it, else it only
+    `below` (must be smaller), `fingerprinted` (True if the trained weights depend on it, else it only
     observes, prolongs or places the run).
     """
     metadata = {"meaning": meaning, **limits}
@@ -32,7 +32,7 @@ class Data:
         "mnist",
         "data set; idx = your own four IDX files in <root>/IDX/raw",
         choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx"),
-        shapes=True,
+        fingerprinted=True,
     )
     root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)")
     mirrors: list[str] = key([], "URLs or folders with the .gz files, tried before torchvision's mirrors")
@@ -46,19 +46,19 @@ class Train:
     """How to train, and on what."""
 
     epochs: int = key(10, "passes over the training set", minimum=1)
-    global_batch_size: int = key(64, "samples per step, summed over all ranks", minimum=1, shapes=True)
+    global_batch_size: int = key(64, "samples per step, summed over all ranks", minimum=1, fingerprinted=True)
     loss: str = key(
         "bce",
         "bce = sigmoid + binary cross-entropy; cross_entropy = softmax",
         choices=("bce", "cross_entropy"),
-        shapes=True,
+        fingerprinted=True,
     )
-    seed: int = key(0, "seed of the weights and of every epoch's order", minimum=0, below=2**63, shapes=True)
+    seed: int = key(0, "seed of the weights and of every epoch's order", minimum=0, below=2**63, fingerprinted=True)
     sync: str = key(
         "ddp",
         "ddp = DistributedDataParallel; bitwise = same weights, bit for bit, on any number of ranks",
         choices=("ddp", "bitwise"),
-        shapes=True,
+        fingerprinted=True,
     )
     shards: int = key(8, "bitwise: fixed parts of each batch, and the most ranks it can use", minimum=1)
     exchange: str = key(
@@ -76,17 +76,19 @@ class Train:
 class Optim:
     """How the weights move."""
 
-    name: str = key("sgd", "optimizer", choices=("sgd", "adamw"), shapes=True)
-    lr: float = key(0.01, "learning rate (peak, where a schedule changes it)", above=0, below=3e38, shapes=True)
-    momentum: float = key(0.0, "momentum of sgd, first beta of adamw", minimum=0, below=1, shapes=True)
-    weight_decay: float = key(0.0, "L2 penalty (sgd) or decoupled decay (adamw)", minimum=0, below=3e38, shapes=True)
+    name: str = key("sgd", "optimizer", choices=("sgd", "adamw"), fingerprinted=True)
+    lr: float = key(0.01, "learning rate (peak, where a schedule changes it)", above=0, below=3e38, fingerprinted=True)
+    momentum: float = key(0.0, "momentum of sgd, first beta of adamw", minimum=0, below=1, fingerprinted=True)
+    weight_decay: float = key(
+        0.0, "L2 penalty (sgd) or decoupled decay (adamw)", minimum=0, below=3e38, fingerprinted=True
+    )
     schedule: str = key(
         "constant",
         "constant, or cosine or linear down to 0 at the last step",
         choices=("constant", "cosine", "linear"),
-        shapes=True,
+        fingerprinted=True,
     )
-    warmup_steps: int = key(0, "steps of linear warm-up from 0 to lr", minimum=0, shapes=True)
+    warmup_steps: int = key(0, "steps of linear warm-up from 0 to lr", minimum=0, fingerprinted=True)
 
 
 @dataclass
@@ -161,7 +163,7 @@ def shaping(settings: Config) -> dict[str, Any]:
     The number of epochs is one of them only where the schedule ends with the last step; the number of
     shards only where they fix the order of summation.
     """
-    chosen = {name for name, setting in KEYS.items() if setting.metadata.get("shapes")}
+    chosen = {name for name, setting in KEYS.items() if setting.metadata.get("fingerprinted")}
     if settings.optim.schedule != "constant":
         chosen.add("train.epochs")
     if settings.train.sync == "bitwise":

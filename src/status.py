@@ -11,8 +11,8 @@ from typing import Any
 from src.console import one_line_errors
 from src.errors import UserError
 from src.run import jsonl
+from src.run.layout import read_status
 from src.run.lock import holder
-from src.run.run import read_status
 
 HEAD = ("run", "state", "step", "accuracy", "data", "ranks", "last event", "why")
 WATCH_SECONDS = 2.0

@@ -17,12 +17,12 @@ from src.data import dataset as data
 from src.errors import JobFailed, UserError
 from src.evaluation import evaluate
 from src.run import trained
+from src.run.layout import read_status
 from src.run.lock import hold
-from src.run.run import read_status
 from src.schema import Config
 from src.tracking import account
-from src.tracking.tracker import pictures
-from src.tracking.wandb_uploader import Copy
+from src.tracking.pictures import pictures
+from src.tracking.wandb_uploader import WandbUploader
 from src.world.world import World
 
 LEAST_SECONDS = 60.0  # training must not wait longer than its track.timeout_seconds; here somebody waits for just this
@@ -49,7 +49,7 @@ def _send(path: Path, settings: Config) -> str:
     provenance = json.loads((path / "provenance.json").read_text())
     patience = max(settings.track.timeout_seconds, LEAST_SECONDS)
     track = dataclasses.replace(settings.track, wandb="online", timeout_seconds=patience)
-    copy = Copy(path, track, config.as_dict(settings) | {"provenance": provenance}, print)
+    copy = WandbUploader(path, track, config.as_dict(settings) | {"provenance": provenance}, print)
     copy.only_online = True
     copy.end(read_status(path), _pictures(path))
     copy.run()

@@ -13,9 +13,8 @@ import torch
 
 from src import config, schema
 from src.data import dataset as data
-from src.data import download
 from src.doctor.findings import Plan
-from src.errors import UserError
+from src.errors import Unreachable, UserError
 from tests.helpers.ranks import ROOT, good_job
 
 torch.set_num_threads(1)
@@ -54,7 +53,7 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> str:
     settings = schema.Data(root=str(root), mirrors=mnist_mirrors(), fallback="none")
     try:
         data.prepare(settings, print)
-    except (UserError, download.Unreachable) as error:
+    except (UserError, Unreachable) as error:
         pytest.skip(f"no MNIST: {error}")
     return str(root)
 

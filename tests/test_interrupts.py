@@ -21,7 +21,7 @@ import pytest
 
 from src.drill.scenarios import alive
 from src.run import jsonl
-from src.run.run import read_status
+from src.run.layout import read_status
 from tests.helpers.ranks import ROOT, good_job, torchrun
 
 SETTINGS = ("data.name=idx", "train.sync=bitwise", "run.name=r", "log.every=10", "track.wandb=disabled")
@@ -176,7 +176,7 @@ def test_a_terminal_shows_a_bar_and_one_line_for_ctrl_c(small: str, tmp_path: Pa
     bars = re.findall(r"\r[^\n]*?\| (\d+)/25600 \[.*?loss 0\.\d{4}, [\d,]+ samples/s", shown)
     assert len(set(bars)) > 1, shown
     assert shown.count("stopped  SIGINT: saved at epoch") == 1
-    assert shown.endswith("training on idx\r\n")
+    assert shown.endswith("; run the same command to go on\r\n")
     assert "Traceback" not in shown
 
 

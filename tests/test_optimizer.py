@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from src import config
-from src.gradients.step import GPU_LOOK_STEPS, Total
-from src.optimizer import NonFinite, Optimizer, PlainSGD
+from src.errors import NonFinite
+from src.gradients.step import GPU_LOOK_STEPS, StepResult
+from src.optimizer import Optimizer, PlainSGD
 
 
 def made(*settings: str, module: nn.Module | None = None, steps: int = 100) -> Optimizer:
@@ -63,7 +64,7 @@ def test_a_loss_that_is_not_finite_moves_nothing(loss: float) -> None:
     before = module.weight.detach().clone()
     module.weight.grad = torch.full_like(module.weight, math.nan)
     with pytest.raises(NonFinite, match=r"step 8 with learning rate 0\.25"):
-        made("lr=0.25", module=module).step(7, Total(loss, 0.0))
+        made("lr=0.25", module=module).step(7, StepResult(loss, 0.0))
     assert torch.equal(module.weight, before)
 
 
@@ -74,11 +75,11 @@ def test_a_bad_loss_that_nobody_waited_for_moves_nothing_and_is_heard_of_later()
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
     before = module.weight.detach().clone()
-    optimizer.step(0, Total(torch.tensor(1.0), torch.tensor(0.0)))
+    optimizer.step(0, StepResult(torch.tensor(1.0), torch.tensor(0.0)))
     moved = module.weight.detach().clone()
     assert not torch.equal(moved, before)
     for step in range(1, GPU_LOOK_STEPS):
-        optimizer.step(step, Total(torch.tensor(math.nan if step == 1 else 1.0), torch.tensor(0.0)))
+        optimizer.step(step, StepResult(torch.tensor(math.nan if step == 1 else 1.0), torch.tensor(0.0)))
     assert torch.equal(module.weight, moved)
     with pytest.raises(NonFinite, match=r"the weights before it are safe"):
-        optimizer.step(GPU_LOOK_STEPS, Total(torch.tensor(1.0), torch.tensor(0.0)))
+        optimizer.step(GPU_LOOK_STEPS, StepResult(torch.tensor(1.0), torch.tensor(0.0)))

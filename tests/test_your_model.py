@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.run.run import read_status
+from src.run.layout import read_status
 from tests.helpers.ranks import ROOT
 
 PAGE = (ROOT / "docs" / "your-model.md").read_text()

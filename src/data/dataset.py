@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src import config, schema
 from src.data import download
-from src.errors import UserError
+from src.errors import Unreachable, UserError
 from src.models.logistic import CLASSES, PIXELS, SHAPE
 from src.world.world import World
 
@@ -138,7 +138,7 @@ def prepare(settings: schema.Data, say: Callable[[str], None]) -> _Prepared:
         return _Prepared(settings.name, _checked(settings.name, raw), "")
     try:
         _provide(settings, raw, say)
-    except download.Unreachable as error:
+    except Unreachable as error:
         if settings.fallback == "none":
             raise UserError(f"data.name={settings.name}: no mirror answers ({error})", fix=_how_to(raw)) from None
         note = f"{settings.name} is not here and no mirror answers ({error})"

@@ -5,13 +5,13 @@ and centred as MNIST's are. All arithmetic is on integers, and the random number
 which numpy keeps stable (its distributions it does not).
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
+from src import files
 from src.data import strokes
 from src.data.strokes import HANDS, NEAR, ONE, SIZE, Bytes, Integers
 from src.errors import UserError
@@ -77,17 +77,10 @@ def _save(file: Path, shape: tuple[int, ...], parts: Iterable[Bytes]) -> None:
     """Write the header (zero, zero, 8 for unsigned bytes, dimensions, sizes) and the parts, unless it is there."""
     if file.exists():
         return
-    temporary = file.with_name(f".{file.name}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(bytes((0, 0, 8, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape))
-            for part in parts:
-                stream.write(part.tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.whole(file) as temporary, temporary.open("wb") as stream:
+        stream.write(bytes((0, 0, 8, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape))
+        for part in parts:
+            stream.write(part.tobytes())
 
 
 class _Warp:

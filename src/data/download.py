@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 import shutil
 import time
 import urllib.request
@@ -13,8 +12,9 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
+from src import files
 from src.config import without_secrets
-from src.errors import UserError
+from src.errors import Unreachable, UserError
 
 STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
 SPEAK_SECONDS = 2.0  # between two words about a download
@@ -22,10 +22,6 @@ CHUNK = 1 << 18
 SUMS = "SHA256SUMS"  # what was fetched here, in sha256sum's own format
 
 Say = Callable[[str], None]
-
-
-class Unreachable(Exception):
-    """No mirror gave the file; holds what each one answered. What fails on this side is an OSError, and no excuse."""
 
 
 def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str], say: Say) -> None:
@@ -117,17 +113,11 @@ def _open(source: str, name: str, seconds: float = STALL_SECONDS) -> BinaryIO:
 
 def _unpack(packed: Path, raw: Path) -> None:
     """Unpack to a temporary name, note the checksum, and only then give the file its name."""
-    temporary = raw.with_name(f".{raw.name}.part")
-    try:
+    with files.whole(raw) as temporary:
         with gzip.open(packed) as stream, temporary.open("wb") as out:
             shutil.copyfileobj(stream, out, CHUNK)
-            out.flush()
-            os.fsync(out.fileno())
         with (raw.parent / SUMS).open("a") as sums:
             sums.write(f"{sha256(temporary)}  {raw.name}\n")
-        os.replace(temporary, raw)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sha256(file: Path) -> str:

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from src import config, console, interrupts
-from src.data.loader import Part
+from src.data.loader import MicroBatch
 from src.doctor import network_checks
 from src.doctor.findings import Finding, Plan, green, red
 from src.gradients import build as gradients
 from src.models import logistic
 from src.schema import Config
-from src.world import world as distributed
+from src.world import world as worlds
 from src.world.world import World
 
 RANKS, STEPS = 2, 50
@@ -34,13 +34,13 @@ def rehearse(settings: Config, world: World) -> dict[str, Any]:
     """Add, as often as STEPS, gradients as long as the model's: each shard's are its number plus one."""
     length = sum(parameter.numel() for parameter in logistic.build(0).parameters())
     module = nn.Linear(1, length, bias=False, device=world.device)
-    number, own = gradients.shards(settings.train, world)
-    parts = [Part(torch.full((1, 1), shard + 1.0, device=world.device), torch.empty(0)) for shard in own]
-    built = gradients.build(module, lambda outputs, _: outputs.sum(), settings.train, world)
+    number, own = gradients.local_shards(settings.train, world)
+    parts = [MicroBatch(torch.full((1, 1), shard + 1.0, device=world.device), torch.empty(0)) for shard in own]
+    built = gradients.build_gradients(module, lambda outputs, _: outputs.sum(), settings.train, world)
     times = []
     for step in range(STEPS):
         began = time.perf_counter()
-        built.compute(parts, 1, step, False)
+        built.forward_backward(parts, 1, step, False)
         times.append(time.perf_counter() - began)
     assert module.weight.grad is not None
     right = bool((module.weight.grad == number * (number + 1) / 2).all())
@@ -49,7 +49,8 @@ def rehearse(settings: Config, world: World) -> dict[str, Any]:
 
 def all_reduce(plan: Plan) -> Finding:
     """Start the two ranks, wait for them, and tell what they did."""
-    gradients.shards(plan.settings.train, World(size=plan.ranks * (1 + len(plan.nodes))))  # UserError: too many ranks
+    everybody = World(size=plan.ranks * (1 + len(plan.nodes)))
+    gradients.local_shards(plan.settings.train, everybody)  # raises UserError for too many ranks
     with _start(plan) as process:
         try:
             said, errors = process.communicate(timeout=plan.seconds - 1)
@@ -86,10 +87,10 @@ def free_port() -> int:
 
 def rank() -> None:
     """One of the two."""
-    interrupts.nothing_to_save_yet()
+    interrupts.exit_on_signal()
     with console.one_line_errors():
         settings = config.parse(sys.argv[1:])
-        with distributed.join(settings.train) as world:
+        with worlds.join(settings.train) as world:
             answer = rehearse(settings, world)
             if world.rank == 0:
                 print(json.dumps(answer), flush=True)
@@ -97,7 +98,7 @@ def rank() -> None:
 
 def main() -> None:
     """Fork the ranks, and end them all when one fails."""
-    interrupts.nothing_to_save_yet()
+    interrupts.exit_on_signal()
     torch.optim.SGD([torch.zeros(1)])  # imports for a second what DDP needs too: here once, not in every rank
     os.environ |= {"WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}

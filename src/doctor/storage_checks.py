@@ -13,8 +13,7 @@ from pathlib import Path
 from src.data import dataset as data
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.models import logistic
-from src.run import archive, checkpoint
-from src.run import run as run
+from src.run import archive, checkpoint, layout
 from src.run.lock import hold, holder
 from src.run.run import Run
 from src.world.world import World
@@ -56,7 +55,7 @@ def dataset(plan: Plan) -> Finding:
 
 def directory(plan: Plan) -> Finding:
     """The run directory: what the job will find there, and whether writing, flushing, renaming and locking work."""
-    root, path = Path(plan.settings.run.root), run.directory(plan.settings)
+    root, path = Path(plan.settings.run.root), layout.directory(plan.settings)
     if held_by := holder(path):
         return red(f"{path}: is in use by {held_by}", "wait, stop it, or run.name=")
     Run(path, World(), plan.settings, print).refuse_contradiction()
@@ -97,7 +96,7 @@ def _try_out(folder: Path) -> Iterator[str]:
 
 
 def _state(path: Path) -> str:
-    status = run.read_status(path)
+    status = layout.read_status(path)
     if not status:
         return "a new run"
     then = f"{status.get('state', '?')} at step {status.get('step', 0)}"

@@ -18,7 +18,7 @@ from typing import Any
 
 from src.drill.scenarios import RANKS, SCENARIOS, Drill
 from src.run import jsonl
-from src.run.run import read_status
+from src.run.layout import read_status
 
 
 @dataclass

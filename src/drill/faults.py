@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.distributed.elastic.multiprocessing.errors import record  # noqa: TID251
 
-from src import console, train
+from src import console, files, train
 from src.run import archive
-from src.world.world import record
 
 FULL_BYTES = 4096  # what a full disk still takes
 
@@ -55,7 +55,7 @@ def _writing(write: Callable[..., str], *arguments: Any) -> str:
 
 
 def _sealing(write: Callable[..., str], *arguments: Any) -> str:
-    vars(archive)["replace"] = _die
+    vars(files)["replace"] = _die
     return write(*arguments)
 
 

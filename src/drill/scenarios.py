@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src.run import jsonl
-from src.run.run import STOP
+from src.run.layout import STOP
 
 RANKS = 4
 SETTINGS = (

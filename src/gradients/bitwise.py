@@ -7,10 +7,10 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 from torch import Tensor, nn
 
-from src.data.loader import Part
+from src.data.loader import MicroBatch
 from src.errors import UserError
-from src.gradients.shared_memory import NOTES
-from src.gradients.step import Loss, Seed, Total
+from src.gradients.shared_memory import SCALARS
+from src.gradients.step import Loss, Seed, StepResult
 from src.world.world import World
 
 
@@ -51,8 +51,8 @@ class Bitwise:
         """Seconds that this rank has waited for others."""
         return self._exchange.waited
 
-    def compute(self, parts: list[Part], count: int, step: int, vote: bool) -> Total:
-        """See Gradients.compute."""
+    def forward_backward(self, parts: list[MicroBatch], count: int, step: int, vote: bool) -> StepResult:
+        """See Gradients.forward_backward."""
         notes = []
         for shard, part, views in zip(self._own, parts, self._views, strict=True):
             self._seed.set(step, shard)
@@ -60,7 +60,7 @@ class Bitwise:
             gradients = torch.autograd.grad(loss / count, self._parameters, materialize_grads=True)
             torch._foreach_copy_(views, gradients)
             notes.append((loss.item(), float(vote)))
-        return Total(*self._exchange.sum(self._flat, notes, self._total))
+        return StepResult(*self._exchange.sum(self._flat, notes, self._total))
 
 
 def _flat(parameters: list[nn.Parameter]) -> Tensor:
@@ -91,7 +91,7 @@ class Local:
         return [sum(note) for note in zip(*notes, strict=True)]
 
 
-class Gathered:
+class AllGather:
     """The slots of all ranks through the backend's all_gather, which moves bits and adds nothing."""
 
     waited = 0.0
@@ -99,7 +99,7 @@ class Gathered:
     def __init__(self, world: World, slots: int, own: range, name: str) -> None:
         self.name = name
         self._world, self._own = world, own
-        deals = world.gather(own)
+        deals = world.all_gather(own)
         self._rows = max(len(deal) for deal in deals)
         self._place = {slot: (rank, row) for rank, deal in enumerate(deals) for row, slot in enumerate(deal)}
         assert sorted(self._place) == list(range(slots))
@@ -108,7 +108,7 @@ class Gathered:
         """See SharedMemory.sum."""
         length = total.numel()
         sent = torch.zeros(self._rows, length, dtype=total.dtype, device=total.device)
-        said = torch.zeros(self._rows, NOTES, dtype=torch.float64)
+        said = torch.zeros(self._rows, SCALARS, dtype=torch.float64)
         for row, (tensor, note) in enumerate(zip(mine, notes, strict=True)):
             sent[row] = tensor
             said[row] = torch.tensor(note, dtype=torch.float64)
@@ -120,4 +120,4 @@ class Gathered:
         dist.all_gather(list(heard), said)
         places = [self._place[slot] for slot in range(len(self._place))]
         _add([got[place] for place in places], total)
-        return [sum(heard[place][note].item() for place in places) for note in range(NOTES)]
+        return [sum(heard[place][note].item() for place in places) for note in range(SCALARS)]

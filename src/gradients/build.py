@@ -10,12 +10,12 @@ from typing import Protocol
 from torch import nn
 
 from src import schema
-from src.data.loader import Part
+from src.data.loader import MicroBatch
 from src.errors import UserError
-from src.gradients.bitwise import Bitwise, Gathered, Local
-from src.gradients.ddp import Alone, DistributedData
+from src.gradients.bitwise import AllGather, Bitwise, Local
+from src.gradients.ddp import DDPGradients, SingleProcess
 from src.gradients.shared_memory import SharedMemory, Unavailable, objection
-from src.gradients.step import Loss, Seed, Total
+from src.gradients.step import Loss, Seed, StepResult
 from src.world.world import World
 
 
@@ -24,7 +24,7 @@ class Gradients(Protocol):
 
     name: str
 
-    def compute(self, parts: list[Part], count: int, step: int, vote: bool) -> Total:
+    def forward_backward(self, parts: list[MicroBatch], count: int, step: int, vote: bool) -> StepResult:
         """Fill every parameter's .grad from this rank's parts of a global batch of `count` samples."""
 
     @property
@@ -32,8 +32,8 @@ class Gradients(Protocol):
         """Seconds that this rank has waited for others so far (0 where nobody measures it)."""
 
 
-def shards(settings: schema.Train, world: World) -> tuple[int, range]:
-    """(number of shards, this rank's own): one per rank, or with bitwise always train.shards.
+def local_shards(settings: schema.Train, world: World) -> tuple[int, range]:
+    """(number of shards, those of this rank): one per rank, or with bitwise always train.shards.
 
     Raises UserError for more ranks than shards.
     """
@@ -48,17 +48,21 @@ def shards(settings: schema.Train, world: World) -> tuple[int, range]:
     return settings.shards, range(starts[world.rank], starts[world.rank + 1])
 
 
-def build(module: nn.Module, loss: Loss, settings: schema.Train, world: World) -> Gradients:
+def build_gradients(module: nn.Module, loss: Loss, settings: schema.Train, world: World) -> Gradients:
     """The way of the settings. Raises UserError where it is impossible."""
-    number, own = shards(settings, world)
+    number, own = local_shards(settings, world)
     seed = Seed(settings.seed, world.device)
     if world.size == 1:
-        return Bitwise(module, loss, seed, own, Local()) if settings.sync == "bitwise" else Alone(module, loss, seed)
+        return (
+            Bitwise(module, loss, seed, own, Local())
+            if settings.sync == "bitwise"
+            else SingleProcess(module, loss, seed)
+        )
     memory, reason = _shared_memory(settings, world, number, own)
     through = memory.name if memory else world.backend + (f" ({reason})" if reason else "")
     if settings.sync == "bitwise":
-        return Bitwise(module, loss, seed, own, memory or Gathered(world, number, own, through))
-    return DistributedData(module, loss, seed, world, memory, through)
+        return Bitwise(module, loss, seed, own, memory or AllGather(world, number, own, through))
+    return DDPGradients(module, loss, seed, world, memory, through)
 
 
 def _shared_memory(settings: schema.Train, world: World, number: int, own: range) -> tuple[SharedMemory | None, str]:

@@ -6,16 +6,16 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 from torch import Tensor, nn
 
-from src.data.loader import Part
+from src.data.loader import MicroBatch
 from src.errors import UserError
-from src.gradients.shared_memory import NOTES, SharedMemory
-from src.gradients.step import Loss, Seed, Total
+from src.gradients.shared_memory import SCALARS, SharedMemory
+from src.gradients.step import Loss, Seed, StepResult
 from src.world.world import World
 
 Pending = torch.futures.Future[Tensor]
 
 
-class Alone:
+class SingleProcess:
     """A world of one: nothing to exchange."""
 
     name = "none (one rank)"
@@ -25,18 +25,18 @@ class Alone:
         self._module, self._loss, self._seed = module, loss, seed
         self._parameters = list(module.parameters())
 
-    def compute(self, parts: list[Part], count: int, step: int, vote: bool) -> Total:
-        """See Gradients.compute."""
+    def forward_backward(self, parts: list[MicroBatch], count: int, step: int, vote: bool) -> StepResult:
+        """See Gradients.forward_backward."""
         (part,) = parts
         self._seed.set(step, 0)
         loss = self._loss(self._module(part.images), part.targets)
         for parameter in self._parameters:
             parameter.grad = None
         (loss / count).backward()  # type: ignore[no-untyped-call]
-        return Total(loss.detach() if loss.is_cuda else loss.item(), float(vote))
+        return StepResult(loss.detach() if loss.is_cuda else loss.item(), float(vote))
 
 
-class DistributedData:
+class DDPGradients:
     """DistributedDataParallel; its communication hook adds (it would average) and carries the notes."""
 
     def __init__(
@@ -52,9 +52,9 @@ class DistributedData:
         )
         self._parameters = list(module.parameters())
         self._unused_are_refused = False
-        self._note = torch.zeros(NOTES, device=world.device)
-        self._notes = [0.0] * NOTES
-        self._total = Total(0.0, 0.0)
+        self._note = torch.zeros(SCALARS, device=world.device)
+        self._notes = [0.0] * SCALARS
+        self._total = StepResult(0.0, 0.0)
         self.name = f"DDP, {through}"
         self._wrapper.register_comm_hook(None, self._through_memory if memory else self._through_backend)
 
@@ -63,8 +63,8 @@ class DistributedData:
         """Seconds that this rank has waited for others."""
         return self._memory.waited if self._memory else 0.0
 
-    def compute(self, parts: list[Part], count: int, step: int, vote: bool) -> Total:
-        """See Gradients.compute."""
+    def forward_backward(self, parts: list[MicroBatch], count: int, step: int, vote: bool) -> StepResult:
+        """See Gradients.forward_backward."""
         (part,) = parts
         self._seed.set(step, self._rank)
         loss = self._loss(self._wrapper(part.images), part.targets)
@@ -95,7 +95,7 @@ class DistributedData:
         buffer: Tensor = bucket.buffer()
         sums = self._memory.sum([buffer], [self._notes], buffer)
         if bucket.is_last():
-            self._total = Total(sums[0], sums[1])
+            self._total = StepResult(sums[0], sums[1])
         done: Pending = torch.futures.Future()
         done.set_result(buffer)
         return done
@@ -110,7 +110,7 @@ class DistributedData:
         def split(done: torch.futures.Future[list[Tensor]]) -> Tensor:
             (result,) = done.value()
             notes = result[length:]
-            self._total = Total(notes[0], notes[1]) if notes.is_cuda else Total(*notes.tolist())
+            self._total = StepResult(notes[0], notes[1]) if notes.is_cuda else StepResult(*notes.tolist())
             buffer.copy_(result[:length])
             return buffer
 

@@ -5,21 +5,17 @@ import sys
 import time
 from pathlib import Path
 
-from src.errors import JobFailed
+from src.errors import PeerLost
 from src.world.world import World
 
 LOOK_SECONDS = 0.25  # between looks at the health of the others
-
-
-class PeerLost(JobFailed):
-    """Another rank died, or did not come within the timeout; the message names it."""
 
 
 class Peers:
     """Watches the other ranks through /proc, where a process is its pid and the time of its start."""
 
     def __init__(self, world: World) -> None:
-        self._processes = world.gather((os.getpid(), _life(os.getpid())[1]))
+        self._processes = world.all_gather((os.getpid(), _life(os.getpid())[1]))
         self._others = [rank for rank in range(world.size) if rank != world.rank]
         self._looked = 0.0
         self._told: set[int] = set()

@@ -3,7 +3,7 @@
 One file in /dev/shm that never has a name (O_TMPFILE), so that nothing stays behind whoever dies and when:
 
     flags    one 64-bit counter per rank, each on a cache line of its own
-    notes    2 sets x slots x NOTES doubles
+    notes    2 sets x slots x SCALARS doubles
     data     2 sets x slots x CAPACITY bytes
 
 In round r a rank writes its slots of set r % 2, then raises its flag to r, waits until every flag is at
@@ -23,10 +23,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from src.gradients.peers import PeerLost, Peers
+from src.errors import PeerLost
+from src.gradients.peers import Peers
 from src.world.world import World
 
-NOTES = 2  # doubles that travel beside each slot's data
+SCALARS = 2  # doubles that travel beside each slot's data
 CAPACITY = 1 << 20  # bytes per slot; more goes through in several rounds
 CACHE_LINE = 64
 FOLDER = Path("/dev/shm")
@@ -46,7 +47,7 @@ def objection(world: World) -> str:
     if not world.one_host:
         return "the ranks are on several hosts"
     own = (platform.machine(), _namespace(), FOLDER.is_dir())
-    if any(other != own for other in world.gather(own)):
+    if any(other != own for other in world.all_gather(own)):
         return "the ranks are in different containers"
     if own[0] != "x86_64" or sys.platform != "linux":
         return f"the processor is {own[0]}, not x86-64 under Linux"
@@ -61,7 +62,7 @@ def size(world_size: int, slots: int) -> int:
 def _offsets(world_size: int, slots: int) -> tuple[int, int]:
     """Where the notes and the data begin."""
     notes_at = _pages(world_size * CACHE_LINE)
-    return notes_at, notes_at + _pages(2 * slots * NOTES * 8)
+    return notes_at, notes_at + _pages(2 * slots * SCALARS * 8)
 
 
 def _namespace() -> str:
@@ -98,7 +99,7 @@ class SharedMemory:
     def sum(self, mine: Sequence[Tensor], notes: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """Write into `total` the sum of all slots, added in slot order; return the sums of the notes.
 
-        `mine` holds the flat tensors (n,) of this rank's own slots, `notes` NOTES numbers for each, `total`
+        `mine` holds the flat tensors (n,) of this rank's own slots, `notes` SCALARS numbers for each, `total`
         is (n,) too and may be one of them. Raises PeerLost.
         """
         size = CAPACITY // total.element_size()
@@ -116,7 +117,7 @@ class SharedMemory:
         views = self._slot_views(side, mine[0].numel(), mine[0].dtype) if mine else []
         for slot, tensor, note in zip(self._own, mine, notes, strict=True):
             views[slot].copy_(tensor)
-            at = (side * self._slots + slot) * NOTES
+            at = (side * self._slots + slot) * SCALARS
             for offset, value in enumerate(note):
                 self._notes[at + offset] = value
         self._flags[self._rank * (CACHE_LINE // 8)] = self._round
@@ -137,9 +138,9 @@ class SharedMemory:
             total.add_(slot)
 
     def _sum_notes(self) -> list[float]:
-        start = (self._round & 1) * self._slots * NOTES
-        values = self._notes[start : start + self._slots * NOTES].tolist()
-        return [sum(values[note::NOTES]) for note in range(NOTES)]
+        start = (self._round & 1) * self._slots * SCALARS
+        values = self._notes[start : start + self._slots * SCALARS].tolist()
+        return [sum(values[note::SCALARS]) for note in range(SCALARS)]
 
     def _wait(self) -> None:
         flags, due, line = self._flags, self._round, CACHE_LINE // 8
@@ -166,14 +167,14 @@ def _share(world: World, size: int) -> mmap.mmap:
     handle, memory, problem = -1, None, ""
     if world.rank == 0:
         handle, problem = _create(size)
-    address, hopeless = world.gather((f"/proc/{os.getpid()}/fd/{handle}", problem))[0]
+    address, hopeless = world.all_gather((f"/proc/{os.getpid()}/fd/{handle}", problem))[0]
     if not hopeless:
         try:
             handle = handle if world.rank == 0 else os.open(address, os.O_RDWR)
             memory = mmap.mmap(handle, size)
         except OSError as error:
             problem = f"rank {world.rank} cannot map it: {error.strerror}"
-    problems = list(filter(None, world.gather(problem)))  # rank 0 holds the file open until all have mapped it
+    problems = list(filter(None, world.all_gather(problem)))  # rank 0 holds the file open until all have mapped it
     if handle >= 0:
         os.close(handle)
     if problems or memory is None:

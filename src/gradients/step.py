@@ -11,7 +11,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(slots=True)
-class Total:
+class StepResult:
     """What a step's ranks found together: the sum of the losses over the global batch, the votes to stop.
 
     On a GPU both are tensors that nobody has waited for yet.
@@ -19,13 +19,13 @@ class Total:
 
     loss: float | Tensor
     votes: float | Tensor
+    items: float = 0.0
 
-
-def agreed(total: Total, step: int) -> bool:
-    """Whether the ranks stop after this step: the same answer on all. On a GPU it is asked now and then."""
-    if isinstance(total.votes, float):
-        return total.votes > 0
-    return step % GPU_LOOK_STEPS == 0 and bool(total.votes > 0)
+    def should_stop(self, step: int) -> bool:
+        """Whether the ranks stop after this step: the same answer on all. On a GPU it is asked now and then."""
+        if isinstance(self.votes, float):
+            return self.votes > 0
+        return step % GPU_LOOK_STEPS == 0 and bool(self.votes > 0)
 
 
 class Seed:

@@ -11,7 +11,7 @@ from typing import Any
 from src import config, schema
 from src.errors import UserError
 from src.run import jsonl
-from src.run.run import read_status
+from src.run.layout import read_status
 from src.schema import Config
 
 Facts = dict[str, Any]

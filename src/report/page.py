@@ -12,13 +12,13 @@ from src import gallery
 from src.data import dataset as data
 from src.data.dataset import Split
 from src.errors import JobFailed, UserError
+from src.files import write_text
 from src.models import logistic
 from src.predict import picture
 from src.report import facts
 from src.report.facts import Facts
 from src.run import trained
 from src.run.checkpoint import weights_sha256
-from src.run.run import write_whole
 from src.schema import Config
 from src.world.world import World
 
@@ -61,7 +61,7 @@ def write(file: Path, runs: list[Facts]) -> None:
         page = page.replace(f"/* {part} */", TEMPLATE.with_name(part).read_text(), 1)
     # No "<" is left, so that no name or note can end the script it stands in.
     text = json.dumps(made, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    write_whole(file, page.replace("null /* facts */", text, 1))
+    write_text(file, page.replace("null /* facts */", text, 1))
 
 
 def _pictures(settings: Config, shown: Shown) -> Facts:

@@ -11,50 +11,54 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src import config, schema
-from src.errors import UserError
-from src.optimizer import NonFinite, Optimizer
-from src.run import archive
+from src import config, files, schema
+from src.errors import Damaged, NonFinite, UserError
+from src.optimizer import Optimizer
+from src.run import archive, layout
 from src.run.progress import Progress
-from src.run.run import Run
+from src.run.run import Origin, Run, Start
 from src.schema import Config
 from src.world.world import World
 
 BEST = "best.pt"
+Weights = dict[str, Tensor]
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """SHA-256 over the bytes of the state dict's tensors in order of their names (float32, C, little-endian)."""
+    """SHA-256 over the bytes of the state dict's tensors in order of their names (C order, little-endian)."""
     digest = hashlib.sha256()
     for _, tensor in sorted(module.state_dict().items()):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints step-N.pt of a folder by their number, not by their text."""
+    numbered = {file: file.stem.removeprefix("step-") for file in folder.glob("step-*.pt")}
+    return sorted((file for file, step in numbered.items() if step.isdigit()), key=lambda f: -int(numbered[f]))
+
+
 @dataclass
-class Training:
-    """What a checkpoint holds, as living objects."""
+class TrainState:
+    """What training changes, and a checkpoint holds."""
 
     module: nn.Module
     optimizer: Optimizer
     progress: Progress
 
-    def content(self) -> dict[str, Any]:
-        """Plain tensors and numbers."""
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors on the CPU, and numbers."""
         return {
-            "format": archive.FORMAT,
             "model": {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()},
             "optimizer": self.optimizer.torch.state_dict(),
-            "progress": self.progress.as_dict(),
-            "rng": torch.get_rng_state(),
+            "progress": self.progress.state_dict(),
         }
 
-    def restore(self, content: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become what was saved."""
-        self.module.load_state_dict(content["model"])
-        self.optimizer.torch.load_state_dict(content["optimizer"])
-        self.progress.__dict__.update(content["progress"])
-        torch.set_rng_state(content["rng"])
+        self.module.load_state_dict(state["model"])
+        self.optimizer.torch.load_state_dict(state["optimizer"])
+        self.progress.load_state_dict(state["progress"])
 
 
 class Checkpoints:
@@ -64,37 +68,41 @@ class Checkpoints:
         self._run, self._settings, self._world, self._warn = run, settings, world, warn
         self._data_sha256 = data_sha256
         self.folder = run.path / "checkpoints"
-        self._saved = -1  # the step of the newest checkpoint
+        self._saved_step: int | None = None  # of the newest checkpoint
 
-    def due(self, progress: Progress, epoch_ended: bool) -> bool:
-        """Whether a checkpoint is to be written now."""
-        chosen = self._settings.checkpoint
-        if epoch_ended:
-            return chosen.every_epochs > 0 and progress.epoch % chosen.every_epochs == 0
-        return chosen.every_steps > 0 and progress.step % chosen.every_steps == 0
+    def due_at_step(self, progress: Progress) -> bool:
+        """Whether checkpoint.every_steps wants one after this step."""
+        every = self._settings.checkpoint.every_steps
+        return every > 0 and progress.step % every == 0
 
-    def resume(self, training: Training) -> str:
-        """Bring `training` to where the run, or the checkpoint of checkpoint.resume, is; say from where ('' if
-        from nowhere). Raises UserError on all ranks.
+    def due_at_epoch(self, progress: Progress) -> bool:
+        """Whether checkpoint.every_epochs wants one at the end of the epoch that is being trained."""
+        every = self._settings.checkpoint.every_epochs
+        return every > 0 and (progress.epoch + 1) % every == 0
+
+    def resume(self, state: TrainState) -> Origin:
+        """Bring `state` to where the run, or the checkpoint of checkpoint.resume, is; returns from where.
+
+        Raises UserError on all ranks.
         """
-        source, content = self._world.first_decides(self._choose)
+        origin, content = self._world.rank0_decides(self._choose)
         if content is None:
-            return ""
-        if misfit := _misfit(training.module, content["model"]):
-            if source != "own":
-                raise UserError(f"checkpoint.resume={source}: does not fit the model: {misfit}")
+            return origin
+        if misfit := _misfit(state.module, content["model"]):
+            if origin.start is Start.WEIGHTS:
+                raise UserError(f"checkpoint.resume={origin.file}: does not fit the model: {misfit}")
             raise UserError(
                 f"{self._run.path}: its checkpoint does not fit the model: {misfit}",
                 fix="was its file changed? give another run.name, or checkpoint.resume=never",
             )
-        if source != "own":
-            training.module.load_state_dict(content["model"])
-            return source
-        training.restore(content)
-        self._saved = training.progress.step
-        return source
+        if origin.start is Start.WEIGHTS:
+            state.module.load_state_dict(content["model"])
+        else:
+            state.load_state_dict(content)
+            self._saved_step = state.progress.step
+        return origin
 
-    def _choose(self) -> tuple[str, dict[str, Any] | None]:
+    def _choose(self) -> tuple[Origin, dict[str, Any] | None]:
         for stale in self.folder.glob(".*.part"):
             stale.unlink()
         if content := self._newest():
@@ -103,21 +111,20 @@ class Checkpoints:
                     f"{self._run.path}: was trained on other data (its files' SHA-256 were others)",
                     fix="bring the old files back, or give another run.name",
                 )
-            return "own", content
+            return Origin(Start.RESUMED), content
         if (chosen := self._settings.checkpoint.resume) in ("auto", "never"):
-            return "", None
+            return Origin(Start.NEW), None
         try:
-            return chosen, archive.read(Path(chosen))
-        except (archive.Damaged, UserError) as error:
+            return Origin(Start.WEIGHTS, chosen), archive.read(Path(chosen))
+        except (Damaged, UserError) as error:
             raise UserError(f"checkpoint.resume={error}") from None
 
     def _newest(self) -> dict[str, Any] | None:
-        newest_first = sorted(self.folder.glob("step-*.pt"), reverse=True)
         damaged = 0
-        for file in [*newest_first, *self.folder.glob(BEST)]:
+        for file in [*newest_first(self.folder), *self.folder.glob(BEST)]:
             try:
                 return archive.read(file)
-            except archive.Damaged as error:
+            except Damaged as error:
                 damaged += 1
                 aside = file.with_name(f"{file.name}.damaged")
                 os.replace(file, aside)
@@ -127,60 +134,71 @@ class Checkpoints:
             self._warn(f"DAMAGED: {self.folder} has no good checkpoint left: training starts anew")
         return None
 
-    def save(self, training: Training, best: bool = False) -> None:
-        """Write a checkpoint, then prune. A full disk is said, costs nothing, and is tried again at the next."""
-        if self._world.rank == 0:
-            try:
-                self._save(training, best)
-            except OSError as error:
-                self._warn(f"{self.folder}: {error.strerror}: this checkpoint is lost, the one before it is safe")
-                self._run.event("checkpoint failed", step=training.progress.step, reason=error.strerror)
+    def save(self, state: TrainState) -> None:
+        """Write a checkpoint, then prune. A full disk is reported, costs nothing, and is tried again at the next.
 
-    def save_last(self, training: Training) -> None:
+        Raises NonFinite on all ranks for weights that are not finite.
+        """
+        self._world.rank0_decides(lambda: self._try(lambda: self._save(state), state.progress.step))
+
+    def mark_best(self, state: TrainState) -> None:
+        """Give the checkpoint of this step, written now where there is none, a second name: best.pt."""
+
+        def mark() -> None:
+            if self._saved_step != state.progress.step:
+                self._save(state)
+            self._link(layout.checkpoint(self._run.path, state.progress.step))
+
+        self._world.rank0_decides(lambda: self._try(mark, state.progress.step))
+
+    def save_last(self, state: TrainState) -> None:
         """Write the checkpoint that the job leaves; UserError on all ranks if it cannot."""
 
         def decide() -> None:
             try:
-                if self._saved != training.progress.step:
-                    self._save(training, False)
+                if self._saved_step != state.progress.step:
+                    self._save(state)
             except OSError as error:
                 raise UserError(f"{self.folder}: {error.strerror}", fix="make room and run the same command") from None
 
-        self._world.first_decides(decide)
+        self._world.rank0_decides(decide)
 
-    def _save(self, training: Training, best: bool) -> None:
-        progress, began = training.progress, time.perf_counter()
-        for name, tensor in training.module.state_dict().items():
+    def _try(self, write: Callable[[], None], step: int) -> None:
+        try:
+            write()
+        except OSError as error:
+            self._warn(f"{self.folder}: {error.strerror}: this checkpoint is lost, the one before it is safe")
+            self._run.event("checkpoint failed", step=step, reason=error.strerror)
+
+    def _save(self, state: TrainState) -> None:
+        progress, began = state.progress, time.perf_counter()
+        for name, tensor in state.module.state_dict().items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
-        content = training.content() | {
+        content = {"format": archive.FORMAT} | state.state_dict()
+        content |= {
             "config": config.as_dict(self._settings),
             "fingerprint": schema.fingerprint(self._settings),
             "data_sha256": self._data_sha256,
             "torch": str(torch.__version__),
         }
-        file = self.folder / f"step-{progress.step:08d}.pt"
-        digest = archive.write(file, content)
-        self._saved = progress.step
-        if best:
-            self._mark_best(file)
-        for old in sorted(self.folder.glob("step-*.pt"))[: -self._settings.checkpoint.keep]:
+        digest = archive.write(layout.checkpoint(self._run.path, progress.step), content)
+        self._saved_step = progress.step
+        for old in newest_first(self.folder)[self._settings.checkpoint.keep :]:
             old.unlink()
         milliseconds = round(1000 * (time.perf_counter() - began), 2)
-        self._run.event("checkpoint", step=progress.step, sha256=digest, milliseconds=milliseconds, best=best)
+        self._run.event("checkpoint", step=progress.step, sha256=digest, milliseconds=milliseconds)
 
-    def _mark_best(self, file: Path) -> None:
-        """Give the file a second name: no second copy, and it outlives the pruning of the first."""
-        temporary = file.with_name(f".{BEST}.part")
-        temporary.unlink(missing_ok=True)
-        os.link(file, temporary)
-        os.replace(temporary, file.with_name(BEST))
-        archive.sync(file.parent)
+    def _link(self, file: Path) -> None:
+        """best.pt: no second copy, and it outlives the pruning of the first name."""
+        with files.whole(file.with_name(BEST)) as temporary:
+            temporary.unlink(missing_ok=True)
+            os.link(file, temporary)
 
 
-def _misfit(module: nn.Module, weights: dict[str, Tensor]) -> str:
+def _misfit(module: nn.Module, weights: Weights) -> str:
     """Which tensors have other shapes than the module's, or ''."""
-    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    differing = sorted(name for name in own | found if own.get(name) != found.get(name))
-    return ", ".join(f"{name} {found.get(name)}, expected {own.get(name)}" for name in differing[:3])
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    differing = sorted(name for name in expected | given if expected.get(name) != given.get(name))
+    return ", ".join(f"{name} {given.get(name)}, expected {expected.get(name)}" for name in differing[:3])

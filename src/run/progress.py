@@ -1,6 +1,8 @@
-"""How far the training is: what a checkpoint must know to go on as if nothing had happened."""
+"""How far the training is: what a checkpoint must hold to go on as if nothing had happened."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,64 +13,94 @@ from torch import Tensor
 class Progress:
     """Counts over all ranks. The order of the samples is a function of (seed, epoch), so counts are enough."""
 
-    epoch: int = 0  # whole epochs done
+    epoch: int = 0  # whole epochs done, their evaluation included
     step_in_epoch: int = 0
     step: int = 0
     samples_seen: int = 0
     loss_sum: float | Tensor = 0.0  # since the last line of metrics.jsonl
-    loss_count: int = 0
-    best_correct: int = -1
+    loss_items: float | Tensor = 0.0
+    best: float | None = None  # the best value so far of the metric that decides
     best_step: int = 0
-    record: int = 0  # bytes of metrics.jsonl that belong to this state
+    metrics_bytes: int = 0  # of metrics.jsonl that belong to this state
 
-    def advance(self, loss: float | Tensor, count: int) -> None:
-        """One step was made with `count` samples, whose losses add up to `loss`."""
+    def advance(self, loss: float | Tensor, items: float | Tensor, samples: int) -> None:
+        """One step was made with `samples` samples; `loss` is the sum over its `items`."""
         self.step_in_epoch += 1
         self.step += 1
-        self.samples_seen += count
+        self.samples_seen += samples
         self.loss_sum = self.loss_sum + loss
-        self.loss_count += count
+        self.loss_items = self.loss_items + items
 
-    def take_loss(self) -> float:
-        """The mean loss since this was last asked for."""
-        mean = float(self.loss_sum) / self.loss_count
-        self.loss_sum, self.loss_count = 0.0, 0
-        return mean
+    @property
+    def has_loss(self) -> bool:
+        """Whether a step was made since `take_loss`."""
+        return not isinstance(self.loss_items, float) or self.loss_items > 0
+
+    def take_loss(self) -> tuple[float, float]:
+        """(mean loss, number of items) since this was last asked for."""
+        loss, items = float(self.loss_sum), float(self.loss_items)
+        self.loss_sum, self.loss_items = 0.0, 0.0
+        return loss / items, items
 
     def next_epoch(self) -> None:
         """The epoch's last step is made and evaluated."""
         self.epoch += 1
         self.step_in_epoch = 0
 
-    def is_best(self, correct: int) -> bool:
-        """Whether no epoch before got so many right; remembers it."""
-        if correct <= self.best_correct:
+    def is_best(self, value: float, higher_is_better: bool) -> bool:
+        """Whether no evaluation before was better; remembers it."""
+        if self.best is not None and not (value > self.best if higher_is_better else value < self.best):
             return False
-        self.best_correct, self.best_step = correct, self.step
+        self.best, self.best_step = value, self.step
         return True
 
-    def as_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
-        return asdict(self) | {"loss_sum": float(self.loss_sum)}
+        return asdict(self) | {"loss_sum": float(self.loss_sum), "loss_items": float(self.loss_items)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what was saved; format 1 had other names for two numbers."""
+        state = dict(state)
+        if "loss_count" in state:
+            correct = state.pop("best_correct")
+            state |= {"loss_items": float(state.pop("loss_count")), "metrics_bytes": state.pop("record")}
+            state["best"] = None if correct < 0 else float(correct)
+        self.__dict__.update(state)
 
 
 class Speed:
-    """Samples per second of training alone: evaluation and checkpoints do not count."""
+    """Samples per second of training alone: evaluation, checkpoints and output do not count."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._seconds, self._samples = 0.0, 0
-        self._began, self._had = 0.0, 0
+        self._began, self._samples_before = 0.0, 0
 
-    def start(self, progress: Progress) -> None:
-        """Training goes on."""
-        self._began, self._had = time.perf_counter(), progress.samples_seen
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        """Around the steps: their time, and the samples that the progress advances by."""
+        self._start()
+        try:
+            yield
+        finally:
+            self._stop()
 
-    def stop(self, progress: Progress) -> None:
-        """Something else begins."""
-        self._seconds += time.perf_counter() - self._began
-        self._samples += progress.samples_seen - self._had
-        self._had = progress.samples_seen
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside `timing`, around what does not count."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
 
     def rate(self) -> float:
-        """Samples per second over all that was timed, 0 if nothing was."""
+        """Samples per second over all that was timed, 0 if nothing was. Not to be asked inside `timing`."""
         return self._samples / self._seconds if self._seconds else 0.0
+
+    def _start(self) -> None:
+        self._began, self._samples_before = time.perf_counter(), self._progress.samples_seen
+
+    def _stop(self) -> None:
+        self._seconds += time.perf_counter() - self._began
+        self._samples += self._progress.samples_seen - self._samples_before

@@ -1,56 +1,64 @@
-"""The run directory: its name, and the records that tell what the run is and how it is."""
+"""The run's folder, held by this job: what the run is, what happened to it, and how it is."""
 
 import dataclasses
+import enum
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src import config, schema
+from src import config, files, schema
 from src.data.dataset import DataSet
 from src.errors import UserError
+from src.run import layout
 from src.run.jsonl import Lines
+from src.run.layout import State, StopReason, read_status
 from src.run.lock import hold
 from src.run.progress import Progress
 from src.run.provenance import device_name, provenance
 from src.schema import Config
 from src.world.world import World, hosts
 
-STOP = "STOP"
+
+class Start(enum.Enum):
+    """What training begins with."""
+
+    NEW = "new"  # freshly initialised weights
+    RESUMED = "resumed"  # the run's own newest checkpoint: weights, optimizer, progress
+    WEIGHTS = "weights"  # the weights of another checkpoint, named by checkpoint.resume
 
 
-def directory(settings: Config) -> Path:
-    """Where the run is: a given name, or one that says what is trained and differs where the result would."""
-    return Path(settings.run.root) / (settings.run.name or default_name(settings))
+@dataclass(frozen=True)
+class Origin:
+    """What training begins with, and the checkpoint that it was read from."""
+
+    start: Start
+    file: str = ""
 
 
-def default_name(settings: Config) -> str:
-    """The data set and the fingerprint of the settings that shape the result."""
-    return f"{settings.data.name}-{schema.fingerprint(settings)}"
-
-
-def on(settings: Config, data: DataSet) -> Config:
+def on(settings: Config, dataset: DataSet) -> Config:
     """The settings with the data set that is really trained on, and with the run's name.
 
     Where that is not the one asked for, the name says so.
     """
     asked = settings.data.name
-    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, name=data.name))
-    name = settings.run.name or default_name(settings)
-    if asked != data.name:
-        name = name.replace(data.name, f"{data.name}-not-{asked}", 1) if not settings.run.name else name
-        name = name if f"not-{asked}" in name else f"{name}-{data.name}-not-{asked}"
+    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, name=dataset.name))
+    name = settings.run.name or layout.default_name(settings)
+    if asked != dataset.name:
+        name = name.replace(dataset.name, f"{dataset.name}-not-{asked}", 1) if not settings.run.name else name
+        name = name if f"not-{asked}" in name else f"{name}-{dataset.name}-not-{asked}"
     return dataclasses.replace(settings, run=dataclasses.replace(settings.run, name=name))
 
 
 class Run:
-    """The run directory, held by this job. Rank 0 writes; on the others every method does nothing."""
+    """The run's folder, held by this job. Rank 0 writes; on the others every method does nothing."""
 
     def __init__(self, path: Path, world: World, settings: Config, warn: Callable[[str], None]) -> None:
-        self.path, self._first, self._warn = path, world.rank == 0, warn
+        self.path, self._rank0, self._warn = path, world.rank == 0, warn
         self._world, self._settings = world, settings
         self._status: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
@@ -63,14 +71,14 @@ class Run:
         """What status.json says (rank 0)."""
         return dict(self._status)
 
-    def open(self, data: DataSet) -> None:
-        """Take the directory and write down what runs. Called by all ranks; raises UserError on all."""
+    def open(self, dataset: DataSet) -> None:
+        """Take the folder. Called by all ranks; raises UserError on all."""
         everywhere = hosts(self._world)
-        devices = self._world.gather(device_name(self._world.device))
-        self._first_writes(lambda: self._take(provenance(everywhere, devices, data)))
+        devices = self._world.all_gather(device_name(self._world.device))
+        self._rank0_writes(lambda: self._take(provenance(everywhere, devices, dataset)))
 
-    def _first_writes(self, write: Callable[[], None]) -> None:
-        """Run `write` on rank 0; UserError on all ranks where the directory cannot be written."""
+    def _rank0_writes(self, write: Callable[[], None]) -> None:
+        """Run `write` on rank 0; UserError on all ranks where the folder cannot be written."""
 
         def decide() -> None:
             try:
@@ -81,7 +89,7 @@ class Run:
                     fix="make room there, or name another folder with run.root=",
                 ) from None
 
-        self._world.first_decides(decide)
+        self._world.rank0_decides(decide)
 
     def _take(self, facts: dict[str, Any]) -> None:
         self.provenance = facts
@@ -90,19 +98,19 @@ class Run:
         if self._settings.checkpoint.resume == "never":
             self._set_aside()
         self.refuse_contradiction()
-        (self.path / "checkpoints").mkdir(exist_ok=True)
+        (self.path / layout.CHECKPOINTS).mkdir(exist_ok=True)
         self._before = read_status(self.path)
-        self.events = Lines(self.path / "events.jsonl", self._warn)
+        self.events = Lines(self.path / layout.EVENTS, self._warn)
 
     def _write_down(self) -> None:
         """What runs from now on. Not before everything is agreed: a refused command leaves no trace."""
-        (self.path / STOP).unlink(missing_ok=True)
-        write_whole(self.path / "config.yaml", config.as_yaml(self._settings))
-        write_whole(self.path / "provenance.json", json.dumps(self.provenance, indent=2) + "\n")
+        (self.path / layout.STOP).unlink(missing_ok=True)
+        files.write_text(self.path / layout.CONFIG, config.as_yaml(self._settings))
+        files.write_text(self.path / layout.PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
 
     def _set_aside(self) -> None:
         """checkpoint.resume=never: an earlier run of this name keeps its files, under another name."""
-        if not (self.path / "config.yaml").exists():
+        if not (self.path / layout.CONFIG).exists():
             return
         aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
         os.rename(self.path, aside)
@@ -113,7 +121,7 @@ class Run:
 
     def refuse_contradiction(self) -> None:
         """Raise UserError if the run was started with other settings that shape the result."""
-        file = self.path / "config.yaml"
+        file = self.path / layout.CONFIG
         if not file.exists():
             return
         now = schema.shaping(self._settings)
@@ -129,25 +137,34 @@ class Run:
                 fix="give the old ones, another run.name, or checkpoint.resume=never",
             )
 
-    def begin(self, progress: Progress, source: str) -> str:
-        """Note the start, or from which step and world size it goes on; returns that for the banner.
+    def begin(self, progress: Progress, origin: Origin) -> str:
+        """Write down the start, or from which step and world size training goes on; returns that for the banner.
 
         Called by all ranks; raises UserError on all.
         """
-        self._first_writes(self._write_down)
-        step = progress.step
-        before = self._before.get("world_size") if source == "own" else None
-        resized = "" if before in (None, self._world.size) else f", {before} ranks before"
-        if source == "own":
+        self._rank0_writes(self._write_down)
+        step, resumed = progress.step, origin.start is Start.RESUMED
+        before = self._before.get("world_size") if resumed else None
+        if resumed:
             self.event("resume", step=step, world_size_before=before)
         else:
-            self.event("start", step=step, weights=source or None)
-        self.status("running", epoch=progress.epoch, step=step)
-        return {"": " (new)", "own": f" (resumed at step {step}{resized})"}.get(source, f" (weights of {source})")
+            self.event("start", step=step, weights=origin.file or None)
+        self.status(State.RUNNING, epoch=progress.epoch, step=step)
+        if resumed:
+            resized = "" if before in (None, self._world.size) else f", {before} ranks before"
+            return f" (resumed at step {step}{resized})"
+        return f" (weights of {origin.file})" if origin.start is Start.WEIGHTS else " (new)"
 
-    def was(self, state: str) -> bool:
-        """Whether the run was in this state before this job; the same on all ranks."""
-        return self._world.first_decides(lambda: self._before.get("state") == state)
+    def was_finished(self, progress: Progress) -> bool:
+        """Whether the run was finished before this job, for as many epochs, at this step; the same on all ranks."""
+        epochs = self._settings.train.epochs
+        wanted = {"state": State.FINISHED.value, "step": progress.step}
+
+        def decide() -> bool:
+            before = self._before
+            return {name: before.get(name) for name in wanted} == wanted and before.get("epoch", 0) >= epochs
+
+        return self._world.rank0_decides(decide)
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -156,7 +173,7 @@ class Run:
             yield
         except BaseException as error:
             self.event("failed", reason=str(error))
-            self.status("failed", reason=str(error))
+            self.status(State.FAILED, reason=str(error))
             raise
 
     def event(self, event: str, **facts: Any) -> None:
@@ -166,41 +183,30 @@ class Run:
             when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
             self.events.append(time=when, event=event, **facts, world_size=self._world.size, job=job)
 
-    def status(self, state: str, **facts: Any) -> None:
-        """Replace status.json, the contract with launchers; facts once given stay."""
-        if not self._first or self.events is None:
+    def preempted(self, reason: StopReason, progress: Progress) -> None:
+        """The ranks agreed to stop before the end, and have saved."""
+        self.event("stop", reason=reason, step=progress.step)
+        self.status(
+            State.PREEMPTED, epoch=progress.epoch, step=progress.step, reason=reason.value, restart=reason.restart
+        )
+
+    def status(self, state: State, **facts: Any) -> None:
+        """Replace status.json, the contract with launchers; facts once given stay.
+
+        `restart` says whether a launcher is to start the same command again, where it has come further.
+        """
+        if not self._rank0 or self.events is None:
             return
-        if state != "failed":
+        if state is not State.FAILED:
             self._status.pop("reason", None)
-        self._status.update(facts, state=state, world_size=self._world.size, data=self._settings.data.name)
-        file, text = self.path / "status.json", json.dumps(self._status, indent=2) + "\n"
+        facts = {"restart": state is not State.FINISHED} | facts
+        self._status.update(facts, state=state.value, world_size=self._world.size, data=self._settings.data.name)
+        file, text = self.path / layout.STATUS, json.dumps(self._status, indent=2) + "\n"
         try:
-            write_whole(file, text)
+            files.write_text(file, text)
         except OSError as error:
             self._warn(f"{file}: {error.strerror}; training goes on")
             _write_over(file, text)
-
-
-def read_status(path: Path) -> dict[str, Any]:
-    """What status.json of the run directory says, {} if there is none."""
-    try:
-        content = json.loads((path / "status.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never half of it."""
-    temporary = file.with_name(f".{file.name}.part")
-    try:
-        with temporary.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_over(file: Path, text: str) -> None:

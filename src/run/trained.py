@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from src import config
-from src.errors import UserError
+from src.errors import Damaged, UserError
 from src.models import logistic
 from src.run import archive, checkpoint
-from src.run.run import read_status
+from src.run.layout import read_status
 from src.schema import Config
 
 
@@ -50,6 +50,6 @@ def _read(path: Path, best: bool) -> tuple[Path, dict[str, Any]]:
         if file.exists():
             try:
                 return file, archive.read(file)
-            except archive.Damaged as error:
+            except Damaged as error:
                 problem = str(error)
     raise UserError(f"{path}: has no weights yet ({problem})", fix="train it first: it saves after each epoch")

@@ -27,7 +27,7 @@ SUFFIX = {"train": {"lr": "lr", "samples_per_second": "samples_per_second"}}
 Pictures = Callable[[Any], dict[str, Any]]
 
 
-class CopyFailed(RuntimeError):
+class UploadFailed(RuntimeError):
     """W&B took no copy; the record is whole without it."""
 
 
@@ -45,7 +45,7 @@ def as_metrics(line: dict[str, Any]) -> dict[str, Any]:
     return shared | {plain.get(name, f"{kind}/{name}"): value for name, value in own.items() if name != "step"}
 
 
-class Copy(threading.Thread):
+class WandbUploader(threading.Thread):
     """Sends the record at `path` as it grows. Whatever goes wrong is one warning, and never an exception."""
 
     def __init__(self, path: Path, settings: Track, config: dict[str, Any], warn: Callable[[str], None]) -> None:
@@ -105,13 +105,13 @@ class Copy(threading.Thread):
         try:
             import wandb  # noqa: TID251
         except ImportError:
-            raise CopyFailed("the package wandb is not installed (pip install wandb)") from None
+            raise UploadFailed("the package wandb is not installed (pip install wandb)") from None
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it looks for a host even offline
         os.environ.setdefault("WANDB_SILENT", "true")  # the settings below come too late for its login
         if self.only_online or account.mode(self._settings) == "online":
             try:
                 if not account.has_key():  # else W&B would ask for one, on a terminal
-                    raise CopyFailed("no key is set up (`wandb login`, or WANDB_API_KEY)")
+                    raise UploadFailed("no key is set up (`wandb login`, or WANDB_API_KEY)")
                 run = self._init(wandb, "online")
                 self._sent, self.url = int(run.summary.get("record", -1)), str(run.url)
                 return run

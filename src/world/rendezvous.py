@@ -11,6 +11,7 @@ import secrets
 import socket
 import time
 from datetime import timedelta
+from typing import Any
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # noqa: TID251
 
@@ -39,6 +40,16 @@ def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -
     if rank == 0:
         return _invite(agent, _own_address(host, one_host), world_size, timeout)
     return _follow(agent, rank, timeout)
+
+
+def is_open(store: Store) -> bool:
+    """Whether rank 0 still holds the store open; asking the store itself would print torch's own warnings."""
+    server: Any = store.underlying_store if isinstance(store, PrefixStore) else store
+    try:
+        socket.create_connection((server.host, server.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _master() -> tuple[str, int]:

@@ -1,25 +1,30 @@
-"""World: who am I among the ranks, on which device, and how do we agree. The only room that reads RANK."""
+"""World: this process's rank among all, its device, and how the ranks agree on a decision."""
 
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist  # noqa: TID251
-from torch.distributed.elastic.multiprocessing.errors import record as record  # noqa: TID251
+from torch.distributed import Store  # type: ignore[attr-defined]  # noqa: TID251
 
-from src.errors import JobFailed, UserError
+from src import environment
+from src.errors import JobFailed, PeerLost, UserError
 from src.schema import Train
-from src.world.rendezvous import open_store
+from src.world.rendezvous import is_open, open_store
 
 T = TypeVar("T")
 
-ASK_AGAIN_SECONDS = 0.5  # how long the others wait for a decision before they ask whether it is still coming
+POLL_SECONDS = 0.5  # between two looks whether every node has decided
+LOOK_SECONDS = 0.001, 0.02  # between two looks for rank 0's answer: at first, and at most
+HEARTBEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class World:
     """All ranks of the job, seen from one of them.
 
     `backend` is "none" for a world of one, else "gloo" (CPU) or "nccl" (GPU; what is agreed between hosts
-    still goes over gloo).
+    still goes over gloo). `timeout` is the longest wait for another rank, in seconds.
     """
 
     rank: int = 0
@@ -37,13 +42,16 @@ class World:
     device: torch.device = torch.device("cpu")
     backend: str = "none"
     note: str = ""
+    timeout: float = 300.0
+    _store: Store | None = field(default=None, repr=False, compare=False)
+    _decisions: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     @property
     def one_host(self) -> bool:
         """Whether all ranks share this machine."""
         return self.size == self.local_size
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """Every rank's `value`, in rank order, on every rank. Any picklable value."""
         if self.size == 1:
             return [value]
@@ -51,13 +59,41 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def first_decides(self, decide: Callable[[], T]) -> T:
-        """Run `decide` on rank 0 alone; every rank gets its result, or its UserError."""
-        if self.size == 1:
+    def rank0_decides(self, decide: Callable[[], T]) -> T:
+        """Run `decide` on rank 0 alone; every rank gets its result, or its error.
+
+        It may take longer than the collectives' timeout (a slow evaluation): the others wait as long as rank 0
+        lives, which its heartbeat tells them. Raises PeerLost on the others where it does not.
+        """
+        if self._store is None:
             return decide()
-        answer = [_answer(decide) if self.rank == 0 else None]
+        self._decisions[0] += 1
+        answer: list[_Answer | None] = [None]
+        key = f"decision/{self._decisions[0]}"
+        if self.rank == 0:
+            with _heartbeat(self._store, key):
+                answer = [_answer(decide)]
+            self._store.set(key, "")
+        else:
+            self._await_rank0(self._store, key)
         dist.broadcast_object_list(answer, src=0)
         return cast(T, _results(answer)[0])
+
+    def _await_rank0(self, store: Store, key: str) -> None:
+        pause, beat, heard = LOOK_SECONDS[0], b"", time.monotonic()
+        try:
+            while not store.check([key]):
+                time.sleep(pause)
+                pause = min(2 * pause, LOOK_SECONDS[1])
+                now = store.get(f"{key}/alive") if store.check([f"{key}/alive"]) else b""
+                if now != beat:
+                    beat, heard = now, time.monotonic()
+                elif time.monotonic() - heard > self.timeout:
+                    raise PeerLost(f"rank 0 gave no sign of life for {self.timeout:.0f} s")
+        except RuntimeError as error:
+            if isinstance(error, JobFailed):
+                raise
+            raise PeerLost("rank 0 died") from None
 
     def each_node_decides(self, decide: Callable[[], T]) -> list[T]:
         """Run `decide` on the first rank of every node; each rank gets all results, or the first UserError.
@@ -66,26 +102,56 @@ class World:
         """
         if self.size == 1:
             return [decide()]
-        with ThreadPoolExecutor(1) as aside:
-            future = aside.submit(_answer, decide) if self.local_rank == 0 else None
+        with ThreadPoolExecutor(1) as executor:
+            future = executor.submit(_answer, decide) if self.local_rank == 0 else None
             while True:
-                wait([future] if future else [], ASK_AGAIN_SECONDS)
-                answers = self.gather((future is not None, future.result() if future and future.done() else None))
+                wait([future] if future else [], POLL_SECONDS)
+                answers = self.all_gather((future is not None, future.result() if future and future.done() else None))
                 if all(answer for decides, answer in answers if decides):
                     return cast(list[T], _results([answer for _, answer in answers]))
 
-    def any_rank(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank; the same answer on all."""
-        return any(self.gather(flag))
+    def first_cause(self, cause: str) -> str:
+        """What the first rank that lost another one said of it: who lost that rank names the wrong one."""
+        if self._store is None or not is_open(self._store):  # the store is rank 0's, and goes with it
+            return cause
+        try:
+            return self._store.compare_set("lost", "", cause).decode() or cause
+        except RuntimeError:
+            return cause
 
-    def broadcast(self, tensor: torch.Tensor) -> None:
-        """Overwrite the tensor (any shape, on CPU or on the device) with rank 0's."""
-        if self.size > 1:
-            dist.broadcast(tensor, src=0)
+    @contextmanager
+    def naming_lost_peers(self) -> Iterator[None]:
+        """Turn the backend's error about a rank that is gone into PeerLost, with the first cause."""
+        try:
+            yield
+        except PeerLost as error:
+            raise PeerLost(self.first_cause(str(error))) from None
+        except RuntimeError as error:
+            if "/gloo/" not in str(error):
+                raise
+            reason = str(error).partition("] ")[2].partition(". ")[0]  # without gloo's source line and its advice
+            cause = f"rank {self.rank} lost another one, which failed before it: {reason}"
+            raise PeerLost(self.first_cause(cause)) from None
 
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        self.gather(None)
+
+@contextmanager
+def _heartbeat(store: Store, key: str) -> Iterator[None]:
+    """Tell the others every second that this rank lives, until the block ends."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        number = 0
+        while not ended.wait(HEARTBEAT_SECONDS):
+            number += 1
+            store.set(f"{key}/alive", str(number))
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @dataclass(frozen=True)
@@ -93,72 +159,68 @@ class _Answer:
     """What a deciding rank tells the others."""
 
     result: object = None
-    mistake: UserError | None = None
+    error: UserError | JobFailed | None = None
 
 
 def _answer(decide: Callable[[], object]) -> _Answer:
     try:
         return _Answer(result=decide())
-    except UserError as error:
-        return _Answer(mistake=error)
+    except (UserError, JobFailed) as error:
+        return _Answer(error=error)
 
 
 def _results(answers: list[_Answer | None]) -> list[object]:
-    """What was decided; raises the first UserError. None stands for a rank that does not decide."""
+    """What was decided; raises the first error. None stands for a rank that does not decide."""
     given = [answer for answer in answers if answer is not None]
     for answer in given:
-        if answer.mistake is not None:
-            raise answer.mistake
+        if answer.error is not None:
+            raise answer.error
     return [answer.result for answer in given]
-
-
-def is_first() -> bool:
-    """Whether this process is rank 0, asked before the ranks have met (of its environment alone).
-
-    In an impossible environment it is: nobody else would say so.
-    """
-    try:
-        return _environment()[0] == 0
-    except UserError:
-        return True
 
 
 @contextmanager
 def join(settings: Train) -> Iterator[World]:
     """Meet the other ranks, and part from them once. Raises UserError for an impossible environment."""
     torch.set_num_threads(settings.threads)
-    rank, size, local_rank, local_size = _environment()
-    device, note = _device(settings.device, local_rank, local_size)
-    if size == 1:
+    ranks = environment.ranks()
+    device, note = _device(settings.device, ranks.local_rank, ranks.local_size)
+    if ranks.size == 1:
         yield World(device=device, note=note)
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    world = World(rank, local_rank, size, local_size, device, backend, note)
-    if world.one_host:
+    one_host = ranks.size == ranks.local_size
+    if one_host:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo looks the host's name up, for minutes
     timeout = timedelta(seconds=settings.timeout_seconds)
+    store = open_store(ranks.rank, ranks.size, one_host, timeout)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if backend == "nccl" else "gloo",
-        store=open_store(rank, size, world.one_host, timeout),
-        rank=rank,
-        world_size=size,
+        store=store,
+        rank=ranks.rank,
+        world_size=ranks.size,
         timeout=timeout,
         device_id=device if backend == "nccl" else None,
     )
-    try:
+    world = World(
+        ranks.rank,
+        ranks.local_rank,
+        ranks.size,
+        ranks.local_size,
+        device,
+        backend,
+        note,
+        settings.timeout_seconds,
+        store,
+    )
+    with world.naming_lost_peers():
         yield world
-    except RuntimeError as error:
-        if "/gloo/" not in str(error):
-            raise
-        reason = str(error).partition("] ")[2].partition(". ")[0]  # without gloo's source line and its advice
-        raise JobFailed(f"rank {rank} lost another one, which failed before it: {reason}") from None
     # Only after a good end: a rank that failed must not wait here for the others.
     dist.destroy_process_group()
 
 
 def hosts(world: World) -> list[str]:
     """The host name of every rank, in rank order."""
-    return world.gather(socket.gethostname())
+    return world.all_gather(socket.gethostname())
 
 
 def backends() -> dict[str, str]:
@@ -167,26 +229,6 @@ def backends() -> dict[str, str]:
     if dist.is_nccl_available():
         found["nccl"] = ".".join(str(part) for part in torch.cuda.nccl.version())  # type: ignore[no-untyped-call]
     return found
-
-
-def _environment() -> tuple[int, int, int, int]:
-    """(rank, world size, local rank, local world size), from torchrun's variables or for a world of one."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    given = {name: os.environ[name] for name in names if name in os.environ}
-    if not given:
-        return 0, 1, 0, 1
-    if "RANK" not in given or "WORLD_SIZE" not in given:
-        missing = "WORLD_SIZE" if "RANK" in given else "RANK"
-        found = " ".join(f"{name}={value}" for name, value in given.items())
-        raise UserError(f"{found}: set, but {missing} is not", fix="start with torchrun, or unset them for one process")
-    for name, value in given.items():
-        if not value.isdigit():
-            raise UserError(f"{name}={value}: must be a whole number")
-    rank, size = int(given["RANK"]), int(given["WORLD_SIZE"])
-    if rank >= size:
-        raise UserError(f"RANK={rank} WORLD_SIZE={size}: the rank must be below the world size")
-    local_rank, local_size = int(given.get("LOCAL_RANK", rank)), int(given.get("LOCAL_WORLD_SIZE", size))
-    return rank, size, local_rank, local_size
 
 
 def _device(wanted: str, local_rank: int, local_size: int) -> tuple[torch.device, str]:
@@ -198,7 +240,7 @@ def _device(wanted: str, local_rank: int, local_size: int) -> tuple[torch.device
     if wanted == "cuda":
         raise UserError(
             f"train.device=cuda: {local_size} ranks on this host, {gpus} GPUs",
-            fix=f"{f'start {gpus} ranks' if gpus else 'use train.device=cpu'}",
+            fix=f"start {gpus} ranks" if gpus else "use train.device=cpu",
         )
     note = f"{local_size} ranks but only {gpus} GPU(s): training on CPU" if gpus else ""
     return torch.device("cpu"), note

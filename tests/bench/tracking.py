@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from src import schema
-from src.tracking.wandb_uploader import Copy
+from src.tracking.wandb_uploader import WandbUploader
 from tests.bench import compare, profile
 from tests.bench.compare import Entry, take_turn
 from tests.bench.page import conditions, table, write
@@ -57,7 +57,7 @@ def line_costs(run: Path) -> tuple[float, float]:
     where = {"kind": "train", "epoch": 1, "samples_seen": 64, "loss": 0.5, "lr": 0.01, "samples_per_second": 250_000.5}
     with (run / "metrics.jsonl").open("w") as stream:
         stream.writelines(json.dumps({**where, "step": 100 * number}) + "\n" for number in range(1, LINES + 1))
-    copy = Copy(run, schema.Track(wandb="offline"), {}, print)
+    copy = WandbUploader(run, schema.Track(wandb="offline"), {}, print)
     tracked = copy._open()
     pid = core_of(os.getpid())
     before, core_before = time.process_time(), core_seconds(pid)

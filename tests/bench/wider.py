@@ -11,7 +11,7 @@ from torch import nn
 
 from src import config
 from src.data import dataset as data
-from src.data.loader import Batches
+from src.data.loader import ShardedLoader
 from src.gradients import build as gradients
 from src.models import logistic
 from src.optimizer import Optimizer
@@ -75,14 +75,14 @@ def rate(root: str, width: int, ranks: int) -> float:
     def work(world: World) -> float:
         train = data.load(settings.data, world, print).train
         module = build(width)
-        number, own = gradients.shards(settings.train, world)
-        batches = Batches(train, settings.train, own, number, world.device)
-        way = gradients.build(module, logistic.loss_function("bce"), settings.train, world)
+        number, own = gradients.local_shards(settings.train, world)
+        batches = ShardedLoader(train, settings.train, own, number, world.device)
+        way = gradients.build_gradients(module, logistic.loss_function("bce"), settings.train, world)
         optimizer, began = Optimizer(module, settings.optim, STEPS), 0.0
         for step, parts in enumerate(itertools.islice(batches.epoch(0), WARM_UP + STEPS)):
             if step == WARM_UP:
                 began = time.perf_counter()
-            optimizer.step(step, way.compute(parts, batches.count(step), step, False))
+            optimizer.step(step, way.forward_backward(parts, batches.count(step), step, False))
         return STEPS * settings.train.global_batch_size / (time.perf_counter() - began)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -7,8 +7,8 @@ from torch.utils.data import DistributedSampler
 
 from src import config, schema
 from src.data.dataset import Split
-from src.data.loader import Batches, Order
-from src.gradients.build import shards
+from src.data.loader import ShardedLoader, ShardSampler
+from src.gradients.build import local_shards
 from src.world.world import World
 
 CPU = torch.device("cpu")
@@ -27,10 +27,10 @@ def numbers(images: Tensor) -> list[int]:
     return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
 
 
-def batches(samples: int, batch: int, rank: int, world_size: int, **settings: object) -> Batches:
+def batches(samples: int, batch: int, rank: int, world_size: int, **settings: object) -> ShardedLoader:
     chosen = config.parse([f"train.global_batch_size={batch}", *(f"train.{k}={v}" for k, v in settings.items())]).train
-    count, own = shards(chosen, World(rank=rank, size=world_size))
-    return Batches(split(samples), chosen, own, count, CPU)
+    count, own = local_shards(chosen, World(rank=rank, size=world_size))
+    return ShardedLoader(split(samples), chosen, own, count, CPU)
 
 
 @pytest.mark.parametrize("world_size", range(1, 9))
@@ -70,16 +70,16 @@ def test_the_order_is_the_sampler_s_without_what_it_repeats() -> None:
     for shard in range(4):
         sampler: DistributedSampler[int] = DistributedSampler(range(1009), 4, shard, seed=7)  # type: ignore[arg-type]
         sampler.set_epoch(2)
-        own = Order(1009, shard, 4, 7).indices(2).tolist()
+        own = ShardSampler(1009, shard, 4, 7).indices(2).tolist()
         assert own == list(sampler)[: len(own)]
         assert len(own) == len(range(shard, 1009, 4))
 
 
 def test_epochs_differ_and_seeds_repeat() -> None:
-    order = Order(1009, 0, 1, 5)
+    order = ShardSampler(1009, 0, 1, 5)
     assert order.indices(0).tolist() != order.indices(1).tolist()
-    assert order.indices(1).tolist() == Order(1009, 0, 1, 5).indices(1).tolist()
-    assert order.indices(0).tolist() != Order(1009, 0, 1, 6).indices(0).tolist()
+    assert order.indices(1).tolist() == ShardSampler(1009, 0, 1, 5).indices(1).tolist()
+    assert order.indices(0).tolist() != ShardSampler(1009, 0, 1, 6).indices(0).tolist()
 
 
 @pytest.mark.parametrize("start", [1, 7, 15])
@@ -105,5 +105,5 @@ def test_more_ranks_than_samples_in_a_batch() -> None:
 
 def test_images_are_scaled_as_to_tensor_does() -> None:
     every = Split(torch.arange(256, dtype=torch.uint8).repeat(4)[:784].repeat(3, 1), torch.zeros(3, dtype=torch.int64))
-    (parts,) = Batches(every, schema.Train(global_batch_size=3), range(1), 1, CPU).epoch(0)
+    (parts,) = ShardedLoader(every, schema.Train(global_batch_size=3), range(1), 1, CPU).epoch(0)
     assert torch.equal(parts[0].images, every.images.float() / 255)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from src import config, schema
 from src.data.dataset import Split
-from src.data.loader import Batches
+from src.data.loader import ShardedLoader
 from src.errors import UserError
 from src.gradients import build as gradients
 from src.gradients import step as step_room
@@ -44,12 +44,12 @@ def steps(make: Callable[[], nn.Module], *settings: str) -> Callable[[World], tu
     def work(world: World) -> tuple[list[Tensor], list[float], str]:
         chosen = config.parse([f"train.global_batch_size={BATCH}", *settings]).train
         module = make()
-        number, own = gradients.shards(chosen, world)
-        batches = Batches(split(), chosen, own, number, CPU)
-        way = gradients.build(module, logistic.loss_function("bce"), chosen, world)
+        number, own = gradients.local_shards(chosen, world)
+        batches = ShardedLoader(split(), chosen, own, number, CPU)
+        way = gradients.build_gradients(module, logistic.loss_function("bce"), chosen, world)
         found, losses = [], []
         for step, parts in enumerate(batches.epoch(0)):
-            total = way.compute(parts, batches.count(step), step, False)
+            total = way.forward_backward(parts, batches.count(step), step, False)
             found.append(torch.cat([p.grad.flatten().clone() for p in module.parameters() if p.grad is not None]))
             losses.append(float(total.loss))
         return found, losses, way.name
@@ -130,35 +130,35 @@ def test_the_exchange_says_what_it_is(tmp_path: Path) -> None:
 def test_votes_reach_every_rank(tmp_path: Path) -> None:
     def work(world: World) -> list[bool]:
         chosen = schema.Train(global_batch_size=BATCH)
-        number, own = gradients.shards(chosen, world)
-        batches = Batches(split(), chosen, own, number, CPU)
-        way = gradients.build(tutorial(), logistic.loss_function("bce"), chosen, world)
+        number, own = gradients.local_shards(chosen, world)
+        batches = ShardedLoader(split(), chosen, own, number, CPU)
+        way = gradients.build_gradients(tutorial(), logistic.loss_function("bce"), chosen, world)
         totals = (
-            way.compute(parts, batches.count(step), step, world.rank == 1 and step == 1)
+            way.forward_backward(parts, batches.count(step), step, world.rank == 1 and step == 1)
             for step, parts in enumerate(batches.epoch(0))
         )
-        return [step_room.agreed(total, step) for step, total in enumerate(totals)]
+        return [total.should_stop(step) for step, total in enumerate(totals)]
 
     assert in_world(3, work, tmp_path).values == [[False, True, False]] * 3
 
 
 def test_votes_that_are_tensors_are_asked_for_now_and_then() -> None:
     """On a GPU, asking costs a wait for it."""
-    wanted = step_room.Total(torch.tensor(0.0), torch.tensor(2.0))
-    steps = [step for step in range(1, 40) if step_room.agreed(wanted, step)]
+    wanted = step_room.StepResult(torch.tensor(0.0), torch.tensor(2.0))
+    steps = [step for step in range(1, 40) if wanted.should_stop(step)]
     assert steps == [step_room.GPU_LOOK_STEPS, 2 * step_room.GPU_LOOK_STEPS]
-    assert not step_room.agreed(step_room.Total(torch.tensor(0.0), torch.tensor(0.0)), step_room.GPU_LOOK_STEPS)
+    assert not step_room.StepResult(torch.tensor(0.0), torch.tensor(0.0)).should_stop(step_room.GPU_LOOK_STEPS)
 
 
 def test_more_ranks_than_shards_are_refused() -> None:
     with pytest.raises(UserError, match=r"train.shards=4: 5 ranks cannot share them; start at most 4"):
-        gradients.shards(schema.Train(sync="bitwise", shards=4), World(size=5))
+        gradients.local_shards(schema.Train(sync="bitwise", shards=4), World(size=5))
 
 
 def test_batch_norm_is_refused_in_bitwise() -> None:
     module = nn.Sequential(nn.BatchNorm1d(784), nn.Linear(784, 10))
     with pytest.raises(UserError, match=r"train.sync=bitwise: the model has buffers \(0.running_mean"):
-        gradients.build(module, logistic.loss_function("bce"), schema.Train(sync="bitwise"), World())
+        gradients.build_gradients(module, logistic.loss_function("bce"), schema.Train(sync="bitwise"), World())
 
 
 class HalfUsed(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from src import schema
-from src.gradients.peers import PeerLost
+from src.errors import PeerLost
 from src.gradients.shared_memory import SharedMemory
 from src.world import world as distributed
 from src.world.world import World
@@ -48,7 +48,7 @@ def test_a_dead_peer_is_noticed_and_named(tmp_path: Path) -> None:
 def test_a_stopped_peer_is_named_within_a_second(tmp_path: Path) -> None:
     def work() -> str:
         with distributed.join(schema.Train(timeout_seconds=30)) as world:
-            pids = world.gather(os.getpid())
+            pids = world.all_gather(os.getpid())
             said = end(world, signal.SIGSTOP, 1)
             os.kill(pids[1], signal.SIGKILL)
             os.write(1, said.encode())

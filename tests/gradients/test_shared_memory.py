@@ -11,7 +11,7 @@ import torch
 from src import schema
 from src.errors import UserError
 from src.gradients import shared_memory
-from src.gradients.build import build
+from src.gradients.build import build_gradients
 from src.gradients.shared_memory import CAPACITY, SharedMemory, objection
 from src.models import logistic
 from src.world.world import World
@@ -84,7 +84,7 @@ def test_a_full_memory_is_said_and_gone_around(tmp_path: Path) -> None:
     def work(world: World) -> list[str]:
         shut(world)
         ways = (schema.Train(), schema.Train(sync="bitwise"))
-        return [build(logistic.build(0), logistic.loss_function("bce"), way, world).name for way in ways]
+        return [build_gradients(logistic.build(0), logistic.loss_function("bce"), way, world).name for way in ways]
 
     said = "gloo (/dev/shm does not take {} MB: File too large)"
     assert in_world(2, work, tmp_path).values == [["DDP, " + said.format(5), "bitwise, " + said.format(17)]] * 2
@@ -94,7 +94,9 @@ def test_a_full_memory_is_an_error_where_memory_was_asked_for(tmp_path: Path) ->
     def work(world: World) -> str:
         shut(world)
         try:
-            build(logistic.build(0), logistic.loss_function("bce"), schema.Train(exchange="shared_memory"), world)
+            build_gradients(
+                logistic.build(0), logistic.loss_function("bce"), schema.Train(exchange="shared_memory"), world
+            )
         except UserError as error:
             return str(error)
         return ""
@@ -123,4 +125,4 @@ def test_why_not(tmp_path: Path) -> None:
     assert objection(World(device=torch.device("cuda", 0))) == "the ranks train on GPUs"
     settings = schema.Train(sync="bitwise", exchange="shared_memory")
     with pytest.raises(UserError, match=r"train.exchange=shared_memory: the ranks are on several hosts"):
-        build(logistic.build(0), logistic.loss_function("bce"), settings, World(size=4, local_size=2))
+        build_gradients(logistic.build(0), logistic.loss_function("bce"), settings, World(size=4, local_size=2))

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from launch import job as launch_job
 from src import interrupts
-from src.run import jsonl
+from src.run import jsonl, layout
+from src.run.layout import ExitCode
 from tests.helpers.ranks import ROOT, good_job
 from tests.launch.test_launch import family
 
@@ -103,7 +103,7 @@ def test_the_grace_holds_a_save() -> None:
     hook = CONTAINER["lifecycle"]["preStop"]["exec"]["command"]
     pause = int(re.findall(r"sleep (\d+)", hook[-1])[0])
     torchrun_kills_seconds = 30
-    assert pause > interrupts.DEAF_SECONDS + interrupts.LOOK_SECONDS
+    assert pause > interrupts.STUCK_SECONDS + interrupts.LOOK_SECONDS
     assert POD["terminationGracePeriodSeconds"] >= pause + torchrun_kills_seconds
 
 
@@ -123,10 +123,10 @@ def action(code: int, disrupted: bool = False) -> str:
 def test_the_job_s_controller_understands_the_exit_codes() -> None:
     assert POD["restartPolicy"] == "Never"  # else the policy does not count, and torchrun meets its own dead agent
     assert (environment()["BY_STATUS"], JOB["spec"]["podReplacementPolicy"]) == ("1", "Failed")
-    answers = {code: action(code) for code in (launch_job.FINISHED, launch_job.FAILED, launch_job.MISTAKE, 137)}
+    answers = {code: action(code) for code in (ExitCode.FINISHED, ExitCode.FAILED, ExitCode.MISTAKE, 137)}
     assert answers == {0: "Complete", 1: "Count", 2: "FailJob", 137: "Count"}
-    assert (action(launch_job.STOPPED), action(launch_job.GO_ON)) == ("FailJob", "Ignore")
-    assert (action(137, disrupted=True), action(launch_job.STOPPED, disrupted=True)) == ("Ignore", "FailJob")
+    assert (action(ExitCode.STOPPED), action(ExitCode.TRY_AGAIN)) == ("FailJob", "Ignore")
+    assert (action(137, disrupted=True), action(ExitCode.STOPPED, disrupted=True)) == ("Ignore", "FailJob")
 
 
 class Cluster:
@@ -178,7 +178,7 @@ class Cluster:
             time.sleep(0.02)
 
     def status(self) -> dict[str, Any]:
-        return launch_job.status(self.run)
+        return layout.read_status(self.run)
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_a_pod_that_waits_for_the_others_leaves_when_told(cluster: Cluster) -> N
         assert time.monotonic() < deadline
         time.sleep(0.05)
     pod.send_signal(signal.SIGTERM)
-    assert end(pod) == [launch_job.FAILED]
+    assert end(pod) == [ExitCode.FAILED]
 
 
 def handles(pid: int, number: int) -> bool:

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from launch.job import FAILED, FINISHED, GO_ON, STOPPED, task, verdict
+from launch.job import task, verdict
 from src.errors import UserError
 from src.run import jsonl
+from src.run.layout import ExitCode
 from tests.helpers.ranks import ROOT
 
 SRUN = """#!/bin/bash
@@ -249,17 +250,27 @@ def test_what_is_wrong_with_the_python_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "code", "answer"),
     [
-        ({}, {"state": "finished", "step": 9}, 1, FINISHED),
-        ({"state": "finished", "step": 9}, {"state": "finished", "step": 9}, 0, FINISHED),
-        ({"state": "finished", "step": 9}, {"state": "finished", "step": 9}, 2, FAILED),
-        ({}, {}, 1, FAILED),
-        ({"state": "running", "step": 5}, {"state": "preempted", "step": 9, "reason": "SIGUSR1"}, 1, GO_ON),
-        ({"state": "running", "step": 5}, {"state": "preempted", "step": 9, "reason": "STOP file"}, 0, STOPPED),
-        ({}, {"state": "preempted", "step": 9, "reason": "train.max_minutes"}, 0, STOPPED),
-        ({}, {"state": "preempted", "step": 9, "reason": "STOP file: restart"}, 0, GO_ON),
-        ({"step": 5}, {"state": "running", "step": 9}, 137, GO_ON),
-        ({"step": 5}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, GO_ON),
-        ({"step": 9}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, FAILED),
+        ({}, {"state": "finished", "step": 9}, 1, ExitCode.FINISHED),
+        ({"state": "finished", "step": 9}, {"state": "finished", "step": 9}, 0, ExitCode.FINISHED),
+        ({"state": "finished", "step": 9}, {"state": "finished", "step": 9}, 2, ExitCode.FAILED),
+        ({}, {}, 1, ExitCode.FAILED),
+        (
+            {"state": "running", "step": 5},
+            {"state": "preempted", "step": 9, "restart": True},
+            1,
+            ExitCode.TRY_AGAIN,
+        ),
+        (
+            {"state": "running", "step": 5},
+            {"state": "preempted", "step": 9, "restart": False},
+            0,
+            ExitCode.STOPPED,
+        ),
+        ({}, {"state": "preempted", "step": 9, "restart": False}, 0, ExitCode.STOPPED),
+        ({}, {"state": "preempted", "step": 9, "restart": True}, 0, ExitCode.TRY_AGAIN),
+        ({"step": 5}, {"state": "running", "step": 9}, 137, ExitCode.TRY_AGAIN),
+        ({"step": 5}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, ExitCode.TRY_AGAIN),
+        ({"step": 9}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, ExitCode.FAILED),
     ],
 )
 def test_the_verdict_is_status_json_s(before: dict[str, Any], after: dict[str, Any], code: int, answer: int) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.errors import UserError
+from src import files
+from src.errors import Damaged, UserError
 from src.models import logistic
 from src.run import archive, jsonl, lock
 from src.run import run as run
-from src.run.archive import Damaged
 from tests.helpers.ranks import Job, fork, good_job, run_job
 
 
@@ -126,7 +126,7 @@ def test_a_run_keeps_the_newest_and_the_best(small: str, tmp_path: Path) -> None
     assert kept == ["best.pt", "step-00000060.pt", "step-00000064.pt"]
     best = archive.read(done.run / "checkpoints" / "best.pt")
     tests = [line for line in jsonl.read(done.run / "metrics.jsonl") if line["kind"] == "test"]
-    assert best["progress"]["best_correct"] == max(line["correct"] for line in tests)
+    assert best["progress"]["best"] == max(line["correct"] for line in tests)
     content = archive.read(done.run / "checkpoints" / kept[-1])
     assert set(content["model"]) == {"linear.weight", "linear.bias"}
     assert all(tensor.device.type == "cpu" for tensor in content["model"].values())
@@ -308,15 +308,15 @@ def test_a_full_disk_at_the_end_is_an_error(small: str, tmp_path: Path, monkeypa
     def full(*arguments: object) -> str:
         raise OSError(28, "No space left on device")
 
-    write_whole = run.write_whole
+    write_text = files.write_text
 
     def full_later(file: Path, text: str) -> None:
         if file.exists():
             full()
-        write_whole(file, text)
+        write_text(file, text)
 
     monkeypatch.setattr(archive, "write", full)
-    monkeypatch.setattr(run, "write_whole", full_later)
+    monkeypatch.setattr(files, "write_text", full_later)
     failed = job(small, tmp_path, fails=True)
     assert failed.codes == [2, 2]
     assert "No space left on device; make room and run the same command" in failed.output

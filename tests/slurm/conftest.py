@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.drill.__main__ import curve
-from src.run.run import read_status
+from src.run.layout import read_status
 from tests.conftest import write_data_set
 from tests.helpers import hosts
 from tests.helpers.hosts import MARK

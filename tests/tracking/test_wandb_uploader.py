@@ -13,9 +13,8 @@ import pytest
 
 from src import track
 from src import train as train_room
-from src.run import jsonl
+from src.run import jsonl, layout
 from src.run import lock as lock_room
-from src.run import run as run_room
 from src.tracking import wandb_uploader
 from tests.helpers.ranks import ROOT, Command, good_job, torchrun
 from tests.helpers.wandb_server import TrackedRun, WandbServer, core_of
@@ -134,7 +133,7 @@ def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
             "ENTITY": "tester",
             "RUN_GROUP": "g",
             "NAME": "n",
-            "NOTES": "said",
+            "SCALARS": "said",
             "TAGS": "c,d",
         }
         variables = server.environment | {f"WANDB_{name}": value for name, value in theirs.items()}
@@ -205,7 +204,7 @@ def test_push_sends_an_offline_run_once(small: str, tmp_path: Path) -> None:
         model, report = (sent for sent in tracked.artifacts if sent.kind != "run_table")  # W&B makes those of tables
         assert (model.kind, report.kind) == ("model", "report")
         assert report.files["report.html"] == b"<p>what was learned</p>"
-        assert model.metadata == report.metadata == run_room.read_status(run)
+        assert model.metadata == report.metadata == layout.read_status(run)
         assert pictured(tracked) == {"templates": 10, "confusion": 10, "most_wrong": 20}
 
 
@@ -266,7 +265,7 @@ def test_what_breaks_in_the_middle_is_repaired_by_push(
         before = len(expected(run))
         while len(expected(run)) < before + 50 and job.runs():
             time.sleep(0.05)
-        (run / run_room.STOP).touch()
+        (run / layout.STOP).touch()
         done = job.wait()
         assert done.returncode == 0, done.stderr
         assert json.loads((run / "status.json").read_text())["state"] == "preempted"

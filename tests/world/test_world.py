@@ -18,20 +18,14 @@ from tests.helpers.ranks import fork, in_world
 
 def test_agreements(tmp_path: Path) -> None:
     def work(world: World) -> tuple[object, ...]:
-        tensor = torch.full((3,), float(world.rank))
-        world.broadcast(tensor)
-        world.barrier()
         return (
-            world.gather(world.rank * 10),
-            world.any_rank(world.rank == 2),
-            world.any_rank(False),
-            world.first_decides(lambda: f"rank {world.rank}"),
-            tensor.tolist(),
+            world.all_gather(world.rank * 10),
+            world.rank0_decides(lambda: f"rank {world.rank}"),
             (world.rank, world.size, world.local_size, world.backend, world.one_host),
         )
 
     for rank, value in enumerate(in_world(3, work, tmp_path).values):
-        assert value == ([0, 10, 20], True, False, "rank 0", [0, 0, 0], (rank, 3, 3, "gloo", True))
+        assert value == ([0, 10, 20], "rank 0", (rank, 3, 3, "gloo", True))
 
 
 def test_one_rank_s_mistake_is_everybody_s(tmp_path: Path) -> None:
@@ -40,7 +34,7 @@ def test_one_rank_s_mistake_is_everybody_s(tmp_path: Path) -> None:
 
     def work(world: World) -> list[str]:
         seen = []
-        for decide in (world.first_decides, world.each_node_decides):
+        for decide in (world.rank0_decides, world.each_node_decides):
             with pytest.raises(UserError) as error:
                 decide(fail)
             seen.append(str(error.value))
@@ -111,10 +105,10 @@ def test_who_loses_another_rank_says_so_in_one_line(tmp_path: Path) -> None:
 
     def work() -> None:
         with console.one_line_errors(), distributed.join(schema.Train()) as world:
-            world.barrier()
+            world.all_gather(None)
             if world.rank == 0:
                 os._exit(3)
-            world.barrier()
+            world.all_gather(None)
 
     job = fork(2, work, tmp_path)
     assert job.codes == [3, 1], job.output
@@ -152,7 +146,7 @@ def test_a_leftover_address_is_not_believed(tmp_path: Path) -> None:
             agent.set("stale", "yes")
         agent.get("stale")
         with distributed.join(schema.Train()) as world:
-            return sum(world.gather(1))
+            return sum(world.all_gather(1))
 
     job = fork(2, work, tmp_path)
     assert job.codes == [0, 0], job.output

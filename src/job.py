@@ -1,0 +1,180 @@
+"""The parts of a training job, built in order; each knows by itself what rank 0 does and what all ranks do."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from src.console import Console
+from src.data import dataset as datasets
+from src.data.dataset import DataSet
+from src.data.loader import ShardedLoader
+from src.evaluation import Interrupted, Metrics, evaluate
+from src.gradients.build import Gradients, build_gradients, local_shards
+from src.interrupts import Interrupts
+from src.models import logistic
+from src.optimizer import Optimizer
+from src.run import layout, run
+from src.run.checkpoint import Checkpoints, TrainState, weights_sha256
+from src.run.layout import State, StopReason
+from src.run.progress import Progress, Speed
+from src.run.run import Run, Start
+from src.schema import Config
+from src.tracking.pictures import pictures
+from src.tracking.tracker import Tracker
+from src.world import world as worlds
+from src.world.world import World
+
+
+@dataclass(kw_only=True)
+class Job:
+    """Everything that the loop needs. `metrics` are those of the newest evaluation."""
+
+    settings: Config
+    world: World
+    run: Run
+    console: Console
+    dataset: DataSet
+    batches: ShardedLoader
+    gradients: Gradients
+    state: TrainState
+    checkpoints: Checkpoints
+    tracker: Tracker
+    interrupts: Interrupts
+    speed: Speed
+    metrics: Metrics | None = None
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Whatever ends the block badly is written into status.json, and ends the tracking."""
+        with self.tracker.failing(), self.run.failing(), self.world.naming_lost_peers():
+            yield
+
+    def stop_reason(self) -> StopReason:
+        """Why the ranks stop: the first rank's reason that has one. Called by all ranks."""
+        return next(reason for reason in self.world.all_gather(self.interrupts.reason) if reason is not None)
+
+    def evaluate(self) -> Metrics | None:
+        """What rank 0 measures on the test set with the raw module, on all ranks; None if it was interrupted."""
+        self.metrics = self.world.rank0_decides(self._evaluate)
+        return self.metrics
+
+    def _evaluate(self) -> Metrics | None:
+        try:
+            return self._measure(lambda: self.interrupts.reason is not None)
+        except Interrupted:
+            return None
+
+    def _measure(self, interrupted: Callable[[], bool] = lambda: False) -> Metrics:
+        test = self.dataset.test.to(self.world.device)
+        return evaluate(self.state.module, test, self.settings.train.loss, interrupted)
+
+    def conclude(self) -> None:
+        """The result of a finished run, for people and for machines. Called by all ranks."""
+        progress, rate = self.state.progress, self.speed.rate()
+        metrics = self.metrics or self.world.rank0_decides(self._measure)
+        facts: dict[str, object] = {"correct": metrics.correct, "count": metrics.count, "loss": metrics.loss}
+        facts |= {"samples_per_second": round(rate, 1), "weights_sha256": weights_sha256(self.state.module)}
+        facts |= {"waiting_seconds": round(self.gradients.waited, 3)}
+        self.run.event("finish", step=progress.step, weights_sha256=facts["weights_sha256"])
+        self.run.status(State.FINISHED, epoch=progress.epoch, step=progress.step, **facts)
+        written = self.world.rank == 0 and self._write_report()
+        test = self.dataset.test.to(self.world.device)
+        self.tracker.finish(pictures(self.state.module, test, metrics, self.settings.train.loss))
+        self.console.stop()
+        path = self.run.path
+        saved = [layout.checkpoint(path, progress.step), path / layout.METRICS, *[path / layout.REPORT] * written]
+        self.console.rows(
+            {
+                "result": f"{metrics}, loss {metrics.loss:.4f}, {progress.epoch} epochs, {progress.step} steps",
+                "speed": f"{rate:,.0f} samples/s in training, {self.console.seconds:.1f} s in all",
+                "saved": ", ".join(map(str, saved)),
+                "next": f"python -m src.predict {path} image.png; python -m src.report {path}",
+            }
+        )
+        self.repeat_warning()
+
+    def repeat_warning(self) -> None:
+        """Say again at the end that other data was trained on than asked for."""
+        if self.dataset.note:
+            self.console.print(self.dataset.headline)
+
+    def _write_report(self) -> bool:
+        """The run on one page, report.html. Whatever goes wrong with it is a warning, and costs the run nothing."""
+        try:
+            from src.report import page  # only here: the start does not wait for it
+
+            page.at_the_end(
+                self.run.path, self.settings, self.state.module, self.dataset.test, self.state.progress.step
+            )
+        except Exception as error:
+            path = self.run.path
+            self.console.warn(f"{path}/report.html: not written ({error}); `python -m src.report {path}` writes it")
+            return False
+        return True
+
+
+@contextmanager
+def join(settings: Config) -> Iterator[Job | None]:
+    """Meet the other ranks and build every part; None if the run is finished. Raises UserError on all ranks."""
+    with worlds.join(settings.train) as world:
+        yield prepare(settings, world)
+
+
+def prepare(settings: Config, world: World) -> Job | None:
+    """Build every part, and go back to where the run was; None if it is finished."""
+    train = settings.train
+    console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
+    dataset = datasets.load(settings.data, world, console.print_any_rank)
+    settings = run.on(settings, dataset)
+    folder = Run(layout.directory(settings), world, settings, console.warn)
+    interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
+    folder.open(dataset)
+
+    module = logistic.build(train.seed).to(world.device)
+    shards, local = local_shards(train, world)
+    batches = ShardedLoader(dataset.train, train, local, shards, world.device)
+    optimizer = Optimizer(module, settings.optim, batches.steps_per_epoch * train.epochs)
+    state = TrainState(module, optimizer, Progress())
+    checkpoints = Checkpoints(folder, settings, world, dataset.fingerprint, console.warn)
+    origin = checkpoints.resume(state)
+    if origin.start is Start.RESUMED and folder.was_finished(state.progress):
+        console.print(layout.finished_line(folder.path))
+        return None
+
+    gradients = build_gradients(module, logistic.loss_function(train.loss), train, world)
+    tracker = Tracker(folder, settings, world, console.warn)
+    began = folder.begin(state.progress, origin)
+    tracker.begin(state.progress)
+    console.print(dataset.headline)
+    console.rows(banner(settings, world, dataset, gradients.name, tracker.name, f"{folder.path}{began}"))
+    return Job(
+        settings=settings,
+        world=world,
+        run=folder,
+        console=console,
+        dataset=dataset,
+        batches=batches,
+        gradients=gradients,
+        state=state,
+        checkpoints=checkpoints,
+        tracker=tracker,
+        interrupts=interrupts,
+        speed=Speed(state.progress),
+    )
+
+
+def banner(
+    settings: Config, world: World, dataset: DataSet, gradients: str, tracker: str, folder: str
+) -> dict[str, str]:
+    """What is going to run, and where: a text for each label."""
+    train = settings.train
+    ranks = f"{world.size} rank{'s' if world.size > 1 else ''}"
+    rows = {
+        "world": f"{ranks}, {world.device.type}, backend {world.backend}, {train.threads} thread(s) each",
+        "sync": gradients,
+        "data": f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images",
+        "batch": f"global {train.global_batch_size} = {ranks} x {train.global_batch_size / world.size:g}",
+        "track": tracker,
+        "run": folder,
+    }
+    return rows | ({"note": world.note} if world.note else {})
