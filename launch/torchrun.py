@@ -32,7 +32,7 @@ def main() -> None:
     try:
         settings = arguments[arguments.index("src.train") + 1 :]
         if {"-h", "--help"} & set(settings):
-            print(config.help_text())
+            print(config.help_text(settings))
             return
         if by_status:
             code = judged(arguments, settings)

@@ -1,7 +1,8 @@
 """The settings of a run: the command line, the YAML file, and the one-line errors.
 
-Order: the defaults of schema.py < `config=FILE` < `key=value` on the command line. A value that cannot be used is
-a `UserError` with the dotted key, the value and what is allowed, raised before torch is even imported.
+Order: the defaults of schema.py and of the model's file < `config=FILE` < `key=value` on the command line. A value
+that cannot be used is a `UserError` with the dotted key, the value and what is allowed, raised before torch is even
+imported.
 """
 
 import dataclasses
@@ -9,7 +10,6 @@ import difflib
 import json
 import math
 import re
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,44 +18,74 @@ from omegaconf import OmegaConf  # noqa: TID251
 from omegaconf.errors import OmegaConfBaseException  # noqa: TID251
 from yaml import YAMLError
 
+from src import model_file
 from src.errors import UserError
-from src.schema import KEYS, LARGEST, Config, value_of
+from src.schema import KEYS, LARGEST, TYPE_NAMES, Config, Model, value_of
+
+Keys = dict[str, "dataclasses.Field[Any]"]
 
 
-def parse(arguments: list[str]) -> Config:
+def parse(arguments: list[str], model: Path | None = None) -> Config:
     """Read a command line such as `["config=configs/best.yaml", "train.epochs=3"]`.
 
-    Raises UserError for anything that cannot be used.
+    `model` is the model's file, where it is not the one that model.name means. Raises UserError for anything that
+    cannot be used.
     """
-    pairs = [_split(argument) for argument in arguments]
-    files = [value for name, value in pairs if name == "config"]
+    given = [(name, value, "") for name, value in map(_split, arguments)]
+    files = [value for name, value, _ in given if name == "config"]
     if "" in files:
         raise UserError("config=: names no file", fix="write config=FILE.yaml")
     if len(files) > 1:
         raise UserError(f"config= is given {len(files)} times ({', '.join(files)}): give one file")
-    settings = OmegaConf.structured(Config)
-    for file in files:
-        for name, value in _read(Path(file)):
-            _assign(settings, name, value, f"{file}: ")
-    for name, value in pairs:
-        if name != "config":
-            _assign(settings, name, _literal(name, value), "")
-    return typing.cast(Config, OmegaConf.to_object(settings))
+    values = [(name, value, f"{file}: ") for file in files for name, value in _read(Path(file))]
+    typed = {name for name, _, _ in given}
+    values += [entry for entry in given if entry[0] != "config"]
+    settings = Config()
+    for name, value, origin in values:
+        if name == "model.name":
+            _assign(settings, KEYS, name, value, origin)
+    if model is not None:
+        settings.model.file = model
+    keys = keys_of(settings.model)
+    settings.model.settings = {
+        name.removeprefix("model."): model_file.default_of(field) for name, field in keys.items() if name not in KEYS
+    }
+    for name, value, origin in values:
+        text = not origin and name in typed
+        _assign(settings, keys, name, _literal(keys, name, value) if text else value, origin)
+    return settings
 
 
-def load(file: Path) -> Config:
+def keys_of(model: Model) -> Keys:
+    """Every key: those of the schema, and those of the model's own file. Raises UserError."""
+    own = {f"model.{name}": field for name, field in model_file.settings_of(model_path(model)).items()}
+    keys: Keys = {}
+    for name, field in KEYS.items():
+        keys[name] = field
+        if name == "model.name":
+            keys |= own
+    return keys
+
+
+def model_path(model: Model) -> Path:
+    """Where the model's code is. Raises UserError."""
+    return model.file or model_file.find(model.name)
+
+
+def load(file: Path, model: Path | None = None) -> Config:
     """Read a resolved config.yaml. Raises UserError."""
-    return parse([f"config={file}"])
+    return parse([f"config={file}"], model)
 
 
 def as_yaml(settings: Config) -> str:
     """The resolved settings as YAML without secrets; `config=` reads it back."""
-    return without_secrets(str(OmegaConf.to_yaml(OmegaConf.structured(settings))))
+    return without_secrets(str(OmegaConf.to_yaml(OmegaConf.create(as_dict(settings)))))
 
 
 def as_dict(settings: Config) -> dict[str, dict[str, Any]]:
     """The resolved settings as plain nested dicts, without secrets."""
     plain = dataclasses.asdict(settings)
+    plain["model"] = {"name": settings.model.name} | settings.model.settings
     plain["data"]["mirrors"] = [without_secrets(mirror) for mirror in settings.data.mirrors]
     return plain
 
@@ -65,13 +95,19 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
 
 
-def help_text() -> str:
-    """Every key with its type, default and meaning."""
+def help_text(arguments: list[str]) -> str:
+    """Every key with its type, default and meaning; those of the model that `arguments` name among them.
+
+    Raises UserError for a model that is not there.
+    """
+    names = [value for name, _, value in (argument.partition("=") for argument in arguments) if name == "model.name"]
+    model = Model(name=names[-1]) if names else Model()
     lines = ["torchrun --nproc_per_node=4 -m src.train [config=FILE.yaml] [key=value ...]", ""]
-    for name, setting in KEYS.items():
-        allowed = "|".join(setting.metadata.get("choices", ())) or _type_name(setting)
-        default = json.dumps(value_of(Config(), name))
-        lines.append(f"  {name:27} {setting.metadata['meaning']} ({allowed}; default {default})")
+    for name, setting in keys_of(model).items():
+        allowed = "|".join(setting.metadata.get("choices", ())) or TYPE_NAMES[setting.type]
+        default = json.dumps(model_file.default_of(setting))
+        meaning = setting.metadata.get("meaning", f"of {model_path(model).name}")
+        lines.append(f"  {name:27} {meaning} ({allowed}; default {default})")
     return "\n".join(lines)
 
 
@@ -79,18 +115,18 @@ def _split(argument: str) -> tuple[str, str]:
     name, equals, value = argument.partition("=")
     bare = name.lstrip("-")
     if name != bare or not equals or not name:
-        close = _nearest(bare) if bare else ""
+        close = _nearest(KEYS, bare) if bare else ""
         advice = f"write {close or bare or 'key'}={value or 'VALUE'}"
         raise UserError(f"{argument}: settings are key=value without dashes", fix=f"{advice} (--help lists all keys)")
     return name, value
 
 
-def _nearest(name: str) -> str:
+def _nearest(keys: Keys, name: str) -> str:
     """The key that was probably meant, on whatever level, or ''."""
-    last = {dotted.split(".")[1]: dotted for dotted in reversed(KEYS)}
+    last = {dotted.split(".")[1]: dotted for dotted in reversed(keys)}
     if (leaf := name.split(".")[-1]) in last:
         return last[leaf]
-    if close := difflib.get_close_matches(name, KEYS, n=1, cutoff=0.6):
+    if close := difflib.get_close_matches(name, keys, n=1, cutoff=0.6):
         return str(close[0])
     close = difflib.get_close_matches(leaf, last, n=1, cutoff=0.7)
     return last[close[0]] if close else ""
@@ -113,7 +149,7 @@ def _read(file: Path) -> Iterator[tuple[str, Any]]:
         elif section not in sections:
             yield str(section), body
         elif body is not None:  # nothing below it, or comments alone, changes nothing
-            raise UserError(f"config={file}: {section}: {body}: must hold keys, such as `{_first_of(section)}`")
+            raise UserError(f"config={file}: {section}: {body}: must hold keys, such as `{_first_of(str(section))}`")
 
 
 def _first_of(section: str) -> str:
@@ -122,9 +158,9 @@ def _first_of(section: str) -> str:
     return f"{name.split('.')[1]}: {value_of(Config(), name)}"
 
 
-def _literal(name: str, text: str) -> Any:
+def _literal(keys: Keys, name: str, text: str) -> Any:
     """The value of `name=text`: text stays text, everything else is read as YAML."""
-    if name in KEYS and KEYS[name].type is str:
+    if name in keys and keys[name].type is str:
         return text
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
@@ -132,27 +168,37 @@ def _literal(name: str, text: str) -> Any:
         return text
 
 
-def _assign(settings: Any, name: str, value: Any, origin: str) -> None:
-    if name not in KEYS:
-        close = _nearest(name)
+def _assign(settings: Config, keys: Keys, name: str, value: Any, origin: str) -> None:
+    if name not in keys:
+        close = _nearest(keys, name)
         hint = f"did you mean {close}?" if close else "--help lists all keys"
-        raise UserError(f"{origin}{name}={value}: unknown key", fix=f"{hint}")
-    if reason := _objection(KEYS[name], value):
+        raise UserError(f"{origin}{name}={value}: unknown key", fix=hint)
+    if reason := _objection(keys[name], value):
         raise UserError(f"{origin}{name}={'' if value is None else value}: {reason}")
-    try:
-        OmegaConf.update(settings, name, value)
-    except OmegaConfBaseException:
-        expected = _type_name(KEYS[name])
-        raise UserError(f"{origin}{name}={value}: must be {expected}") from None
+    section, setting = name.split(".")
+    value = _converted(keys[name].type, value)
+    if name in KEYS:
+        setattr(getattr(settings, section), setting, value)
+    else:
+        settings.model.settings[setting] = value
+
+
+def _converted(kind: object, value: Any) -> Any:
+    """A value that fits the type, in the type: 3 is 3.0 where a number is wanted, and "3" where text is."""
+    if kind in (float, str):
+        return kind(value)
+    return [str(item) for item in value] if isinstance(value, list) else value
 
 
 def _objection(setting: "dataclasses.Field[Any]", value: Any) -> str:
     """Why the setting cannot have this value, or ''."""
-    limits, expected = setting.metadata, f"must be {_type_name(setting)}"
+    limits, expected = setting.metadata, f"must be {TYPE_NAMES[setting.type]}"
     if setting.type is int:
         right = isinstance(value, int) and not isinstance(value, bool)
     elif setting.type is float:
         right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    elif setting.type is bool:
+        right = isinstance(value, bool)
     elif setting.type is str:
         right = isinstance(value, str | int | float) and not isinstance(value, bool)
     else:
@@ -168,9 +214,6 @@ def _objection(setting: "dataclasses.Field[Any]", value: Any) -> str:
     below = limits.get("below", LARGEST if setting.type is int else None)
     if below is not None and value >= below:
         return f"must be below {below}"
+    if limits.get("is_name") and (value in (".", "..") or "/" in str(value) or "\0" in str(value)):
+        return "must be the name of a folder, not a path; run.root= says where it is"
     return ""
-
-
-def _type_name(setting: "dataclasses.Field[Any]") -> str:
-    names = {int: "an integer", float: "a number", str: "text"}
-    return names.get(typing.cast(type, setting.type), "a list such as [a,b]")

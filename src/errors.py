@@ -43,3 +43,14 @@ class Damaged(Exception):
 
 class Unreachable(Exception):
     """No source gave the file; holds what each one answered. What fails on this side is an OSError instead."""
+
+
+class ModelFailed(JobFailed):
+    """The model's file raised something; `traceback` is its own part of the traceback."""
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message, traceback)
+        self.message, self.traceback = message, traceback
+
+    def __str__(self) -> str:
+        return self.message

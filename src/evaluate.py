@@ -21,7 +21,13 @@ from src.world.world import World
 def measure(run: Trained) -> tuple[str, Metrics]:
     """The name of the data set that the run's settings mean, and how good the run is on it. Raises UserError."""
     dataset = data.load(dataclasses.replace(run.settings.data, fallback="none"), World(), print)
-    return dataset.name, evaluate(run.module, dataset.test, run.settings.train.loss)
+    if (dataset.spec.shape, dataset.spec.dtype) != (run.spec.shape, run.spec.dtype):
+        raise UserError(
+            f"{dataset.name}: its inputs are {dataset.spec.shape}, the model was trained on {run.spec.shape}"
+        )
+    if dataset.spec.classes > run.spec.classes:
+        raise UserError(f"{dataset.name}: has {dataset.spec.classes} classes, the model {run.spec.classes}")
+    return dataset.name, evaluate(run.model, run.module, dataset.test)
 
 
 def write(run: Trained, name: str, metrics: Metrics) -> Path:
@@ -46,7 +52,7 @@ def main() -> None:
             raise UserError(f"{other[0]}: only data.* may differ from the run's own settings")
         run = trained.load(chosen.run, chosen.settings)
         name, metrics = measure(run)
-        print(f"{run.checkpoint} on {name}\ntest  {metrics}  loss {metrics.loss:.4f}")
+        print(f"{run.checkpoint} on {name}\ntest  {metrics}")
         if chosen.write:
             print(f"written to {write(run, name, metrics)}")
 

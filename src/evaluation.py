@@ -1,16 +1,17 @@
-"""How good the weights are: exact counts over the whole test set, on the raw module."""
+"""How good the weights are: the model's own sums over the whole test set, exact, with the raw module."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from src.data.dataset import Split
-from src.models import logistic
+from src.models import COUNT, Model
 
 SAMPLES_AT_ONCE = 1000
+Number = int | float
 
 
 class Interrupted(Exception):
@@ -19,60 +20,80 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Metrics:
-    """Counts over a data set, and the mean loss. `confusion[truth][guess]` adds up to `count`."""
+    """What the model's `measure` summed over `count` samples.
 
-    correct: int
+    `divisions` has for each metric the sum and its divisor, the one that is shown first in front; `tables` what is
+    no single number, such as a confusion matrix. `best` is the metric that decides.
+    """
+
     count: int
-    loss: float
-    confusion: list[list[int]]
+    sums: dict[str, Number]
+    divisions: dict[str, tuple[str, str]]
+    best: str
+    higher_is_better: bool
+    tables: dict[str, Any] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        return f"{self.correct}/{self.count} = {100 * self.correct / self.count:.2f} %"
+    def _pair(self, name: str) -> tuple[Number, Number]:
+        above, below = self.divisions[name]
+        known = {COUNT: self.count} | self.sums
+        return known[above], known[below]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Each metric's value, not a number where its divisor is 0."""
+        pairs = {name: self._pair(name) for name in self.divisions}
+        return {name: above / below if below else float("nan") for name, (above, below) in pairs.items()}
 
     @property
     def deciding(self) -> float:
         """The value that decides which weights are the best."""
-        return float(self.correct)
+        return self.values[self.best]
 
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether the best value is the highest."""
-        return True
+    def texts(self) -> list[str]:
+        """Each metric for people: 7433/10000 = 74.33 % where both are whole numbers, else its name and its value."""
+        found = []
+        for name, value in self.values.items():
+            above, below = self._pair(name)
+            label = "" if name == next(iter(self.divisions)) else f"{name} "
+            if isinstance(above, int) and isinstance(below, int):
+                found.append(f"{label}{above}/{below} = {100 * value:.2f} %")
+            else:
+                found.append(f"{name} {value:.4f}")
+        return found
 
-    def as_dict(self) -> dict[str, Any]:
-        """For metrics.jsonl."""
-        return {
-            "correct": self.correct,
-            "count": self.count,
-            "accuracy": self.correct / self.count,
-            "loss": self.loss,
-            "confusion": self.confusion,
-        }
+    def __str__(self) -> str:
+        return "  ".join(self.texts())
+
+    def as_dict(self) -> dict[str, Number]:
+        """For metrics.jsonl and status.json: the metrics, the whole sums and the number of samples."""
+        whole = {name: value for name, value in self.sums.items() if isinstance(value, int)}
+        return whole | {COUNT: self.count} | self.values
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, split: Split, loss: str, interrupted: Callable[[], bool] = lambda: False) -> Metrics:
-    """Count what the module gets right; leaves it in the mode it was in. Raises Interrupted."""
+def evaluate(model: Model, module: nn.Module, split: Split, interrupted: Callable[[], bool] = lambda: False) -> Metrics:
+    """Measure the module on the split; leaves it in the mode it was in. Raises Interrupted."""
     was_training = module.training
     module.eval()
-    criterion = logistic.loss_function(loss)
-    confusion = torch.zeros(logistic.CLASSES * logistic.CLASSES, dtype=torch.int64, device=split.labels.device)
-    summed = torch.zeros((), dtype=torch.float64, device=split.labels.device)
-    for start in range(0, len(split), SAMPLES_AT_ONCE):
-        if interrupted():
-            module.train(was_training)
-            raise Interrupted
-        labels = split.labels[start : start + SAMPLES_AT_ONCE]
-        logits = predict(module, split.images[start : start + SAMPLES_AT_ONCE])
-        summed += criterion(logits, logistic.targets(labels, loss)).double()
-        pairs = labels * logistic.CLASSES + logits.argmax(1)
-        confusion += torch.bincount(pairs, minlength=logistic.CLASSES * logistic.CLASSES)
-    module.train(was_training)
-    table = confusion.view(logistic.CLASSES, logistic.CLASSES)
-    return Metrics(int(table.trace()), len(split), float(summed) / len(split), table.tolist())
+    totals: dict[str, Tensor] = {}
+    try:
+        for start in range(0, len(split), SAMPLES_AT_ONCE):
+            if interrupted():
+                raise Interrupted
+            stop = start + SAMPLES_AT_ONCE
+            sums = model.measure(module, split.inputs[start:stop], split.targets[start:stop])
+            for name, value in sums.items():
+                exact = _exact(torch.as_tensor(value))
+                totals[name] = totals[name] + exact if name in totals else exact
+    finally:
+        module.train(was_training)
+    scalars = {name: total.item() for name, total in totals.items() if total.dim() == 0}
+    divisions = model.metrics(list(scalars))
+    best, higher = model.best(list(divisions))
+    tables = {name: total.tolist() for name, total in totals.items() if total.dim() > 0}
+    return Metrics(len(split), scalars, divisions, best, higher, tables)
 
 
-def predict(module: nn.Module, images: Tensor) -> Tensor:
-    """Logits (n, CLASSES) of images (n, PIXELS) uint8."""
-    logits: Tensor = module(images.float().div_(255))
-    return logits
+def _exact(value: Tensor) -> Tensor:
+    """In a type that adds without loss: whole numbers of 64 bits, or floats of 64."""
+    return value.detach().double() if value.is_floating_point() else value.detach().long()

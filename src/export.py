@@ -19,8 +19,7 @@ from src.console import one_line_errors
 from src.data import dataset as data
 from src.data.dataset import Split
 from src.errors import JobFailed, UserError
-from src.evaluation import SAMPLES_AT_ONCE, predict
-from src.models import logistic
+from src.evaluation import SAMPLES_AT_ONCE
 from src.run import trained
 from src.run.trained import Trained
 from src.world.world import World
@@ -33,7 +32,7 @@ def facts(run: Trained) -> dict[str, str]:
     """What goes along with the weights."""
     known = {name: run.status[name] for name in ("correct", "count", "weights_sha256", "data") if name in run.status}
     prepared = "float32(pixel) / 255, light on dark, 20 x 20 box, centred by mass in 28 x 28"
-    return {"run": run.path.name, "loss": run.settings.train.loss, "input": prepared, **{
+    return {"run": run.path.name, "loss": str(run.settings.model.settings.get("loss", "")), "input": prepared, **{
         name: str(value) for name, value in known.items()
     }}  # fmt: skip
 
@@ -47,10 +46,10 @@ def safetensors(run: Trained, file: Path) -> Logits:
         save_file({name: tensor.contiguous() for name, tensor in run.module.state_dict().items()}, file, facts(run))
     except SafetensorError as error:  # a full disk, among others
         raise OSError(errno.EIO, str(error).rpartition(": ")[2]) from None
-    again = logistic.build(0)
+    again = run.model.build(run.spec, run.settings.train.seed)
     again.load_state_dict(load_file(file))
     again.eval()
-    return lambda images: predict(again, images)
+    return lambda images: again(images)
 
 
 def onnx(run: Trained, file: Path) -> Logits:
@@ -63,12 +62,15 @@ def onnx(run: Trained, file: Path) -> Logits:
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
     state = run.module.state_dict()
-    if {tuple(tensor.shape) for tensor in state.values()} != {(logistic.CLASSES, logistic.PIXELS), (logistic.CLASSES,)}:
+    if {tuple(tensor.shape) for tensor in state.values()} != {
+        (run.spec.classes, math.prod(run.spec.shape)),
+        (run.spec.classes,),
+    }:
         raise UserError(
             "--to onnx: writes the graph of one linear layer", fix="use torch.onnx.export for another model"
         )
     weight, bias = (next(t for t in state.values() if t.dim() == dimensions) for dimensions in (2, 1))
-    activation = "Sigmoid" if run.settings.train.loss == "bce" else "Softmax"
+    activation = "Sigmoid" if run.settings.model.settings.get("loss") == "bce" else "Softmax"
     nodes = [
         helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["float", "white"], ["scaled"]),
@@ -78,16 +80,16 @@ def onnx(run: Trained, file: Path) -> Logits:
     ]
     constants = {
         "white": torch.tensor(255.0),
-        "shape": torch.tensor([-1, math.prod(logistic.SHAPE)]),
+        "shape": torch.tensor([-1, math.prod(run.spec.shape)]),
         "weight": weight,
         "bias": bias,
     }
     graph = helper.make_graph(
         nodes,
         "digit",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", *logistic.SHAPE])],
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", *run.spec.shape])],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", logistic.CLASSES])
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", run.spec.classes])
             for name in ("logits", "probabilities")
         ],
         [numpy_helper.from_array(value.numpy(), name) for name, value in constants.items()],
@@ -98,7 +100,7 @@ def onnx(run: Trained, file: Path) -> Logits:
     save(made, file)
     session: Any = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(
-        session.run(["logits"], {"pixels": images.view(-1, *logistic.SHAPE).numpy()})[0]
+        session.run(["logits"], {"pixels": images.view(-1, *run.spec.shape).numpy()})[0]
     )
 
 
@@ -110,8 +112,8 @@ def agreement(run: Trained, exported: Logits, split: Split) -> tuple[int, float]
     """(how many predictions are torch's, the largest difference of a logit) over a data set."""
     same, largest = 0, 0.0
     for start in range(0, len(split), SAMPLES_AT_ONCE):
-        images = split.images[start : start + SAMPLES_AT_ONCE]
-        ours, theirs = predict(run.module, images), exported(images)
+        images = split.inputs[start : start + SAMPLES_AT_ONCE]
+        ours, theirs = run.module(images), exported(images)
         same += int((ours.argmax(1) == theirs.argmax(1)).sum())
         largest = max(largest, float((ours - theirs).abs().max()))
     return same, largest

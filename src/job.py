@@ -4,14 +4,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from src import config, models
 from src.console import Console
 from src.data import dataset as datasets
-from src.data.dataset import DataSet
+from src.data.dataset import DataSet, Split
 from src.data.loader import ShardedLoader
 from src.evaluation import Interrupted, Metrics, evaluate
 from src.gradients.build import Gradients, build_gradients, local_shards
 from src.interrupts import Interrupts
-from src.models import logistic
+from src.models import Model
 from src.optimizer import Optimizer
 from src.run import layout, run
 from src.run.checkpoint import Checkpoints, TrainState, weights_sha256
@@ -32,6 +36,7 @@ class Job:
     settings: Config
     world: World
     run: Run
+    model: Model
     console: Console
     dataset: DataSet
     batches: ShardedLoader
@@ -65,27 +70,30 @@ class Job:
             return None
 
     def _measure(self, interrupted: Callable[[], bool] = lambda: False) -> Metrics:
-        test = self.dataset.test.to(self.world.device)
-        return evaluate(self.state.module, test, self.settings.train.loss, interrupted)
+        return evaluate(self.model, self.state.module, self.test, interrupted)
+
+    @property
+    def test(self) -> Split:
+        """The test set on this rank's device."""
+        return self.dataset.test.to(self.world.device)
 
     def conclude(self) -> None:
         """The result of a finished run, for people and for machines. Called by all ranks."""
         progress, rate = self.state.progress, self.speed.rate()
         metrics = self.metrics or self.world.rank0_decides(self._measure)
-        facts: dict[str, object] = {"correct": metrics.correct, "count": metrics.count, "loss": metrics.loss}
-        facts |= {"samples_per_second": round(rate, 1), "weights_sha256": weights_sha256(self.state.module)}
+        facts: dict[str, object] = {**metrics.as_dict(), "samples_per_second": round(rate, 1)}
+        facts |= {"weights_sha256": weights_sha256(self.state.module)}
         facts |= {"waiting_seconds": round(self.gradients.waited, 3)}
         self.run.event("finish", step=progress.step, weights_sha256=facts["weights_sha256"])
         self.run.status(State.FINISHED, epoch=progress.epoch, step=progress.step, **facts)
         written = self.world.rank == 0 and self._write_report()
-        test = self.dataset.test.to(self.world.device)
-        self.tracker.finish(pictures(self.state.module, test, metrics, self.settings.train.loss))
+        self.tracker.finish(pictures(self.model, self.state.module, self.dataset.spec, self.test, metrics))
         self.console.stop()
         path = self.run.path
         saved = [layout.checkpoint(path, progress.step), path / layout.METRICS, *[path / layout.REPORT] * written]
         self.console.rows(
             {
-                "result": f"{metrics}, loss {metrics.loss:.4f}, {progress.epoch} epochs, {progress.step} steps",
+                "result": f"{', '.join(metrics.texts())}, {progress.epoch} epochs, {progress.step} steps",
                 "speed": f"{rate:,.0f} samples/s in training, {self.console.seconds:.1f} s in all",
                 "saved": ", ".join(map(str, saved)),
                 "next": f"python -m src.predict {path} image.png; python -m src.report {path}",
@@ -104,7 +112,7 @@ class Job:
             from src.report import page  # only here: the start does not wait for it
 
             page.at_the_end(
-                self.run.path, self.settings, self.state.module, self.dataset.test, self.state.progress.step
+                self.run.path, self.settings, self.model, self.state.module, self.dataset, self.state.progress.step
             )
         except Exception as error:
             path = self.run.path
@@ -130,18 +138,22 @@ def prepare(settings: Config, world: World) -> Job | None:
     interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
     folder.open(dataset)
 
-    module = logistic.build(train.seed).to(world.device)
+    model = models.load(config.model_path(settings.model), settings.model.settings)
+    module = model.build(dataset.spec, train.seed).to(world.device)
+    model.check(module, *few(dataset.train, world.device))
     shards, local = local_shards(train, world)
-    batches = ShardedLoader(dataset.train, train, local, shards, world.device)
-    optimizer = Optimizer(module, settings.optim, batches.steps_per_epoch * train.epochs)
+    augment = model.augment if model.augments else None
+    batches = ShardedLoader(dataset.train, train, local, shards, world.device, augment)
+    groups = model.parameter_groups(module, decay=settings.optim.weight_decay > 0)
+    optimizer = Optimizer(groups, settings.optim, batches.steps_per_epoch * train.epochs)
     state = TrainState(module, optimizer, Progress())
-    checkpoints = Checkpoints(folder, settings, world, dataset.fingerprint, console.warn)
+    checkpoints = Checkpoints(folder, settings, world, dataset, console.warn)
     origin = checkpoints.resume(state)
     if origin.start is Start.RESUMED and folder.was_finished(state.progress):
         console.print(layout.finished_line(folder.path))
         return None
 
-    gradients = build_gradients(module, logistic.loss_function(train.loss), train, world)
+    gradients = build_gradients(module, model.loss, train, world)
     tracker = Tracker(folder, settings, world, console.warn)
     began = folder.begin(state.progress, origin)
     tracker.begin(state.progress)
@@ -151,6 +163,7 @@ def prepare(settings: Config, world: World) -> Job | None:
         settings=settings,
         world=world,
         run=folder,
+        model=model,
         console=console,
         dataset=dataset,
         batches=batches,
@@ -163,6 +176,11 @@ def prepare(settings: Config, world: World) -> Job | None:
     )
 
 
+def few(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two samples to try a model on."""
+    return split.inputs[:2].to(device), split.targets[:2].to(device)
+
+
 def banner(
     settings: Config, world: World, dataset: DataSet, gradients: str, tracker: str, folder: str
 ) -> dict[str, str]:
@@ -172,7 +190,7 @@ def banner(
     rows = {
         "world": f"{ranks}, {world.device.type}, backend {world.backend}, {train.threads} thread(s) each",
         "sync": gradients,
-        "data": f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images",
+        "data": f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test samples",
         "batch": f"global {train.global_batch_size} = {ranks} x {train.global_batch_size / world.size:g}",
         "track": tracker,
         "run": folder,

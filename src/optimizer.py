@@ -1,24 +1,31 @@
-"""How the weights move: torch's optimizer, with a learning rate that is a pure function of the step."""
+"""How the weights change: torch's optimizer, with a learning rate that is a pure function of the step."""
 
 import math
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src import schema
 from src.errors import NonFinite
 from src.gradients.step import GPU_LOOK_STEPS, StepResult
 
+Groups = list[dict[str, Any]]
+
 
 class Optimizer:
-    """torch's SGD or AdamW and its schedule; `steps` is the length of the whole training."""
+    """torch's SGD or AdamW and its schedule, over groups of parameters as torch.optim takes them.
 
-    def __init__(self, module: nn.Module, settings: schema.Optim, steps: int) -> None:
+    `steps` is the length of the whole training. A group's own "lr" is a factor on the schedule's.
+    """
+
+    def __init__(self, groups: Groups, settings: schema.Optim, steps: int) -> None:
         self._settings, self._steps = settings, steps
-        self.torch = _build(module, settings)
-        self._constant = settings.schedule == "constant" and settings.warmup_steps == 0
+        self._factors = [float(group.pop("lr", 1.0)) for group in groups]
+        self.torch = _build(groups, settings)
+        self._parameters = [parameter for group in self.torch.param_groups for parameter in group["params"]]
         self._bad: Tensor | None = None
+        self._lr = math.nan
 
     def lr(self, step: int) -> float:
         """The learning rate of the step (counted from 0): linear warm-up, then the schedule's way to 0."""
@@ -33,26 +40,42 @@ class Optimizer:
     def step(self, step: int, result: StepResult) -> None:
         """Move the weights by their .grad. Raises NonFinite, on all ranks alike, before they are spoiled."""
         if isinstance(result.loss, float):
-            if not math.isfinite(result.loss):
-                raise NonFinite(self._message(step))
+            self._refuse_non_finite(step, result.loss)
         else:
             self._skip_if_bad(step, result.loss)
-        if not self._constant:
-            for group in self.torch.param_groups:
-                group["lr"] = self.lr(step)
+        if (lr := self.lr(step)) != self._lr:
+            self._lr = lr
+            for group, factor in zip(self.torch.param_groups, self._factors, strict=True):
+                group["lr"] = lr * factor
         self.torch.step()
 
+    def _refuse_non_finite(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise NonFinite(self._message("loss", step))
+        # A sum of finite numbers may overflow, so the exact question is asked only where the sum is not finite.
+        if not math.isfinite(sum(gradient.sum() for gradient in self._gradients())) and self._has_bad_gradient():
+            raise NonFinite(self._message("gradient", step))
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+    def _has_bad_gradient(self) -> bool:
+        return not all(bool(torch.isfinite(gradient).all()) for gradient in self._gradients())
+
     def _skip_if_bad(self, step: int, loss: Tensor) -> None:
-        """On a GPU: from the first bad step on the fused optimizer moves nothing; the host hears it later."""
-        bad = (~torch.isfinite(loss)).float().reshape(1)
+        """On a GPU: from the first bad step on the fused optimizer moves nothing; the host learns it later."""
+        finite = torch.isfinite(loss)
+        for norm in torch._foreach_norm(self._gradients()):
+            finite = finite & torch.isfinite(norm)
+        bad = (~finite).float().reshape(1)
         self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
         self.torch.found_inf = self._bad  # type: ignore[union-attr]
         if step % GPU_LOOK_STEPS == 0 and bool(self._bad):
-            raise NonFinite(self._message(step))
+            raise NonFinite(self._message("loss or the gradient", step))
 
-    def _message(self, step: int) -> str:
+    def _message(self, what: str, step: int) -> str:
         return (
-            f"the loss is not finite at step {step + 1} with learning rate {self.lr(step):g}: "
+            f"the {what} is not finite at step {step + 1} with learning rate {self.lr(step):g}: "
             "the weights before it are safe; try a smaller optim.lr or optim.warmup_steps"
         )
 
@@ -64,18 +87,18 @@ class PlainSGD:
     takes each rank a second.
     """
 
-    def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
-        self._parameters, self._weight_decay = list(module.parameters()), weight_decay
-        self.param_groups = [{"lr": lr}]
+    def __init__(self, groups: Groups, lr: float, weight_decay: float) -> None:
+        self.param_groups: Groups = [{"weight_decay": weight_decay} | group | {"lr": lr} for group in groups]
 
     @torch.no_grad()
     def step(self) -> None:
         """weights -= lr * (gradient + weight_decay * weights)"""
-        moved: list[Tensor] = [parameter for parameter in self._parameters if parameter.grad is not None]
-        by = [cast(Tensor, parameter.grad) for parameter in moved]
-        if self._weight_decay:
-            by = list(torch._foreach_add(by, moved, alpha=self._weight_decay))
-        torch._foreach_add_(moved, by, alpha=-self.param_groups[0]["lr"])
+        for group in self.param_groups:
+            weights: list[Tensor] = [weight for weight in group["params"] if weight.grad is not None]
+            gradients = [cast(Tensor, weight.grad) for weight in weights]
+            if group["weight_decay"]:
+                gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+            torch._foreach_add_(weights, gradients, alpha=-group["lr"])
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing to remember."""
@@ -85,20 +108,20 @@ class PlainSGD:
         """Nothing to take back."""
 
 
-def _build(module: nn.Module, settings: schema.Optim) -> "torch.optim.Optimizer | PlainSGD":
-    on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
+def _build(groups: Groups, settings: schema.Optim) -> "torch.optim.Optimizer | PlainSGD":
+    on_cpu = all(parameter.device.type == "cpu" for group in groups for parameter in group["params"])
     if settings.name == "sgd" and settings.momentum == 0 and on_cpu:
-        return PlainSGD(module, settings.lr, settings.weight_decay)
+        return PlainSGD(groups, settings.lr, settings.weight_decay)
     if settings.name == "adamw":
         return torch.optim.AdamW(
-            module.parameters(),
+            groups,
             settings.lr,
             betas=(settings.momentum or 0.9, 0.999),
             weight_decay=settings.weight_decay,
             fused=True,
         )
     return torch.optim.SGD(
-        module.parameters(),
+        groups,
         settings.lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,

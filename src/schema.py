@@ -1,22 +1,29 @@
 """Every setting: its type, default, range and reason, and whether the trained weights depend on it."""
 
 import dataclasses
-import hashlib
-import json
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 LARGEST = 2**31  # integers are below it, unless they say otherwise
+TYPES = (int, float, bool, str, list[str])
+TYPE_NAMES: dict[object, str] = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list[str]: "a list such as [a,b]",
+}
 
 
 def key(default: Any, meaning: str, **limits: Any) -> Any:
     """Make one setting: its default, its one-line meaning and its limits.
 
     Limits: `choices` (allowed values), `minimum` (smallest allowed), `above` (must be larger),
-    `below` (must be smaller), `fingerprinted` (True if the trained weights depend on it, else it only
-    observes, prolongs or places the run).
+    `below` (must be smaller), `is_name` (a plain file name), `fingerprinted` (True if the trained
+    weights depend on it, else it only observes, prolongs or places the run).
     """
     metadata = {"meaning": meaning, **limits}
     if isinstance(default, list):
@@ -42,17 +49,20 @@ class Data:
 
 
 @dataclass
+class Model:
+    """Which model, and the values of its own settings: the keys `model.*` are the fields of its class Settings."""
+
+    name: str = key("logistic", "a file in src/models without .py, or the path of your own .py file")
+    settings: dict[str, Any] = field(default_factory=dict)
+    file: Path | None = None  # where the code is, if not where the name says: the copy in a run's folder
+
+
+@dataclass
 class Train:
     """How to train, and on what."""
 
     epochs: int = key(10, "passes over the training set", minimum=1)
     global_batch_size: int = key(64, "samples per step, summed over all ranks", minimum=1, fingerprinted=True)
-    loss: str = key(
-        "bce",
-        "bce = sigmoid + binary cross-entropy; cross_entropy = softmax",
-        choices=("bce", "cross_entropy"),
-        fingerprinted=True,
-    )
     seed: int = key(0, "seed of the weights and of every epoch's order", minimum=0, below=2**63, fingerprinted=True)
     sync: str = key(
         "ddp",
@@ -106,7 +116,9 @@ class Run:
     """Where the run is written."""
 
     root: str = key("runs", "folder of all runs")
-    name: str = key("", "folder of this run; empty = data set and a fingerprint of what shapes the result")
+    name: str = key(
+        "", "folder of this run; empty = data set and a fingerprint of what shapes the result", is_name=True
+    )
 
 
 @dataclass
@@ -139,6 +151,7 @@ class Config:
     """All settings."""
 
     data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
     optim: Optim = field(default_factory=Optim)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -147,39 +160,20 @@ class Config:
     track: Track = field(default_factory=Track)
 
 
-def keys() -> Iterator[tuple[str, "dataclasses.Field[Any]"]]:
-    """Every (dotted key, dataclass field), in the order of the schema."""
+def keys() -> "Iterator[tuple[str, dataclasses.Field[Any]]]":
+    """Every (dotted key, dataclass field) but the model's own, in the order of the schema."""
     for section in dataclasses.fields(Config):
         for setting in dataclasses.fields(typing.cast(Any, section.type)):
-            yield f"{section.name}.{setting.name}", setting
+            if "meaning" in setting.metadata:
+                yield f"{section.name}.{setting.name}", setting
 
 
 KEYS = dict(keys())
 
 
-def shaping(settings: Config) -> dict[str, Any]:
-    """The settings that the trained weights depend on, by dotted key.
-
-    The number of epochs is one of them only where the schedule ends with the last step; the number of
-    shards only where they fix the order of summation.
-    """
-    chosen = {name for name, setting in KEYS.items() if setting.metadata.get("fingerprinted")}
-    if settings.optim.schedule != "constant":
-        chosen.add("train.epochs")
-    if settings.train.sync == "bitwise":
-        chosen.add("train.shards")
-    if settings.checkpoint.resume not in ("auto", "never"):
-        chosen.add("checkpoint.resume")
-    return {name: value_of(settings, name) for name in KEYS if name in chosen}
-
-
-def fingerprint(settings: Config) -> str:
-    """Eight hex digits that differ where the trained weights would."""
-    text = json.dumps(shaping(settings), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 def value_of(settings: Config, name: str) -> Any:
     """The value of a dotted key."""
     section, setting = name.split(".")
+    if section == "model" and name not in KEYS:
+        return settings.model.settings[setting]
     return getattr(getattr(settings, section), setting)

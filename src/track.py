@@ -66,8 +66,8 @@ def _pictures(path: Path) -> Any:
     except (UserError, JobFailed) as error:
         print(f"{path}: without pictures: {error}", file=sys.stderr)
         return None
-    metrics = evaluate(run.module, dataset.test, run.settings.train.loss)
-    return pictures(run.module, dataset.test, metrics, run.settings.train.loss)
+    metrics = evaluate(run.model, run.module, dataset.test)
+    return pictures(run.model, run.module, dataset.spec, dataset.test, metrics)
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run the job of the command line."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(config.help_text())
+        with console.one_line_errors():
+            print(config.help_text(sys.argv[1:]))
         return
     with console.one_line_errors():
         settings = config.parse(sys.argv[1:])
@@ -89,7 +90,7 @@ def train_epoch(job: "Job") -> bool:
             vote = job.interrupts.vote()
             result = job.gradients.forward_backward(micro_batches, samples, progress.step, vote)
             job.state.optimizer.step(progress.step, result)
-            progress.advance(result.loss, float(samples), samples)
+            progress.advance(result.loss, result.items, samples)
             if progress.step_in_epoch % job.settings.log.every == 0:
                 with job.speed.paused():
                     report(job)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from src import config, schema
-from src.data import download
+from src.data import download, idx
 from src.errors import Unreachable, UserError
-from src.models.logistic import CLASSES, PIXELS, SHAPE
 from src.world.world import World
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES = TRAIN + TEST
+BYTE = torch.uint8
 
 # The folder of each data set below data.root, named by torchvision after its classes.
 FOLDERS = {
@@ -40,23 +40,37 @@ MNIST_SHA256 = {
 
 
 @dataclass(frozen=True)
-class Split:
-    """Images (n, PIXELS) uint8 and labels (n,) int64, on one device."""
+class Spec:
+    """What a model must know of its data: the shape and type of one input, and of its target.
 
-    images: Tensor
-    labels: Tensor
+    `classes` is 0 where the targets are no classes (no single whole number each).
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    classes: int
+    target_shape: tuple[int, ...] = ()
+    target_dtype: torch.dtype = torch.int64
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs (n, *shape) as they are stored and targets (n, ...), int64 where they are classes, on one device."""
+
+    inputs: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def to(self, device: torch.device) -> "Split":
-        """The same split on a device; on a GPU it is resident there, as uint8."""
-        return Split(self.images.to(device), self.labels.to(device))
+        """The same split on a device; on a GPU it is resident there."""
+        return Split(self.inputs.to(device), self.targets.to(device))
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Both splits, and what they are.
+    """Both splits, what a model must know of them, and what they are.
 
     `name` is what is trained on; `note` says why, where that is not what was asked for. `checksums` holds
     the SHA-256 of the four files.
@@ -65,6 +79,7 @@ class DataSet:
     name: str
     train: Split
     test: Split
+    spec: Spec
     checksums: dict[str, str]
     note: str = ""
 
@@ -104,7 +119,8 @@ def load(settings: schema.Data, world: World, say: Callable[[str], None]) -> Dat
         raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen})", fix="give all the same")
     first = prepared[0]
     raw = folder(dataclasses.replace(settings, name=first.name))
-    return DataSet(first.name, _split(raw, *TRAIN), _split(raw, *TEST), first.checksums, first.note)
+    train, test = _split(raw, *TRAIN), _split(raw, *TEST)
+    return DataSet(first.name, train, test, _spec(raw, train, test), first.checksums, first.note)
 
 
 def folder(settings: schema.Data) -> Path:
@@ -184,36 +200,35 @@ def _checked(name: str, raw: Path) -> dict[str, str]:
 
         pinned = digits.SHA256
     checksums = download.verify(raw, FILES, pinned)
-    for images, labels in (TRAIN, TEST):
-        _split(raw, images, labels)
+    _spec(raw, _split(raw, *TRAIN), _split(raw, *TEST))
     return checksums
 
 
-def _split(raw: Path, images: str, labels: str) -> Split:
-    pictures, classes = _map(raw / images, SHAPE), _map(raw / labels, ())
-    if len(pictures) != len(classes):
-        raise UserError(f"{raw}: {images} holds {len(pictures)} images, {labels} {len(classes)} labels")
-    if len(classes) == 0:
-        raise UserError(f"{raw / labels}: holds no samples")
-    if int(classes.max()) >= CLASSES:
-        raise UserError(f"{raw / labels}: holds the label {int(classes.max())}", fix=f"labels are 0..{CLASSES - 1}")
-    return Split(pictures.view(-1, PIXELS), classes.long())
+def _split(raw: Path, inputs: str, targets: str) -> Split:
+    """The two files of a split, mapped. Raises UserError where they do not fit each other."""
+    samples, labels = idx.read(raw / inputs), idx.read(raw / targets)
+    if len(samples) != len(labels):
+        raise UserError(f"{raw}: {inputs} holds {len(samples)} samples, {targets} {len(labels)} labels")
+    if len(labels) == 0:
+        raise UserError(f"{raw / targets}: holds no samples")
+    are_classes = labels.dim() == 1 and not labels.is_floating_point()
+    return Split(samples, labels.long() if are_classes else labels)
 
 
-def _map(file: Path, item: tuple[int, ...]) -> Tensor:
-    """The items of an IDX file of unsigned bytes as (n, *item), mapped. Raises UserError for any other file.
-
-    Format: http://yann.lecun.com/exdb/mnist - two zero bytes, 0x08, the number of dimensions, then each
-    dimension as a big-endian 32-bit integer, then the bytes.
-    """
-    size, dimensions = file.stat().st_size, 1 + len(item)
-    header = 4 + 4 * dimensions
-    with file.open("rb") as stream:
-        start = stream.read(header)
-    shape = tuple(int.from_bytes(start[at : at + 4], "big") for at in range(4, header, 4))
-    if len(start) < header or start[:4] != bytes((0, 0, 8, dimensions)) or shape[1:] != item:
-        raise UserError(f"{file}: is no IDX file of unsigned bytes with {dimensions} dimensions (n, *{item})")
-    expected = header + torch.Size(shape).numel()
-    if size != expected:
-        raise UserError(f"{file}: is {size} bytes long, its header says {expected}: truncated or damaged")
-    return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)[header:].view(shape)
+def _spec(raw: Path, train: Split, test: Split) -> Spec:
+    """What a model must know. Raises UserError where the splits are of different kinds."""
+    for what, one, other in (("inputs", train.inputs, test.inputs), ("targets", train.targets, test.targets)):
+        if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
+            kinds = [f"{tuple(tensor.shape[1:])} {str(tensor.dtype).removeprefix('torch.')}" for tensor in (one, other)]
+            raise UserError(f"{raw}: the training {what} are {kinds[0]}, those of the test set {kinds[1]}")
+    targets, classes = train.targets, 0
+    if targets.dim() == 1 and not targets.is_floating_point():
+        lowest, classes = min(int(targets.min()), int(test.targets.min())), int(targets.max()) + 1
+        if lowest < 0:
+            raise UserError(f"{raw}: a label is {lowest}", fix="labels are 0 or more")
+        if int(test.targets.max()) >= classes:
+            raise UserError(
+                f"{raw / TEST[1]}: holds the label {int(test.targets.max())}",
+                fix=f"the training labels are 0..{classes - 1}: a model learns those alone",
+            )
+    return Spec(tuple(train.inputs.shape[1:]), train.inputs.dtype, classes, tuple(targets.shape[1:]), targets.dtype)

@@ -20,8 +20,8 @@ from src import config, console, interrupts
 from src.data.loader import MicroBatch
 from src.doctor import network_checks
 from src.doctor.findings import Finding, Plan, green, red
+from src.doctor.model_size import parameters
 from src.gradients import build as gradients
-from src.models import logistic
 from src.schema import Config
 from src.world import world as worlds
 from src.world.world import World
@@ -32,11 +32,11 @@ GRACE_SECONDS = 5  # for the other rank, once one has failed: it may know more
 
 def rehearse(settings: Config, world: World) -> dict[str, Any]:
     """Add, as often as STEPS, gradients as long as the model's: each shard's are its number plus one."""
-    length = sum(parameter.numel() for parameter in logistic.build(0).parameters())
+    length = parameters(settings)
     module = nn.Linear(1, length, bias=False, device=world.device)
     number, own = gradients.local_shards(settings.train, world)
-    parts = [MicroBatch(torch.full((1, 1), shard + 1.0, device=world.device), torch.empty(0)) for shard in own]
-    built = gradients.build_gradients(module, lambda outputs, _: outputs.sum(), settings.train, world)
+    parts = [MicroBatch(torch.full((1, 1), shard + 1.0, device=world.device), torch.zeros(1)) for shard in own]
+    built = gradients.build_gradients(module, lambda layer, inputs, _: (layer(inputs).sum(), 1), settings.train, world)
     times = []
     for step in range(STEPS):
         began = time.perf_counter()

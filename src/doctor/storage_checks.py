@@ -12,7 +12,7 @@ from pathlib import Path
 
 from src.data import dataset as data
 from src.doctor.findings import Finding, Plan, green, red, yellow
-from src.models import logistic
+from src.doctor.model_size import parameters
 from src.run import archive, checkpoint, layout
 from src.run.lock import hold, holder
 from src.run.run import Run
@@ -118,7 +118,7 @@ def _file_system(path: Path) -> tuple[str, list[str]]:
 def disk(plan: Plan) -> Finding:
     """Room for the checkpoints, and for a data set that is not there yet."""
     settings = plan.settings
-    weights = 4 * sum(parameter.numel() for parameter in logistic.build(0).parameters())
+    weights = 4 * parameters(settings)
     # Each holds the weights and at most two moments of the optimizer; one more is there while it is written.
     need = (settings.checkpoint.keep + 2) * 3 * weights + SPARE_BYTES
     data_need = DATA_BYTES if data.missing(settings.data) else 0

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from src.data.loader import MicroBatch
 from src.errors import UserError
-from src.gradients.shared_memory import SCALARS
-from src.gradients.step import Loss, Seed, StepResult
+from src.gradients.step import SCALARS, Loss, Seed, StepResult, rescale
 from src.world.world import World
 
 
@@ -20,7 +19,7 @@ class Exchange(Protocol):
     name: str
     waited: float
 
-    def sum(self, mine: Sequence[Tensor], notes: Sequence[Sequence[float]], total: Tensor) -> list[float]:
+    def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """See SharedMemory.sum."""
 
 
@@ -30,19 +29,19 @@ class Bitwise:
     The module is the bare one: every shard through DDP's machinery takes 2 to 4 times as long.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss, seed: Seed, own: range, exchange: Exchange) -> None:
+    def __init__(self, module: nn.Module, loss: Loss, seed: Seed, local: range, exchange: Exchange) -> None:
         if changing := [name for name, _ in module.named_buffers()]:
             raise UserError(
                 f"train.sync=bitwise: the model has buffers ({', '.join(changing[:3])}) that each rank would "
                 "change alone, as BatchNorm does",
                 fix="use a norm without them, or train.sync=ddp",
             )
-        self._module, self._loss, self._seed, self._own, self._exchange = module, loss, seed, own, exchange
+        self._module, self._loss, self._seed, self._local, self._exchange = module, loss, seed, local, exchange
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._total = _flat(self._parameters)
-        self._flat = [_flat(self._parameters) for _ in own]
+        self._sum = _flat(self._parameters)
+        self._flat = [_flat(self._parameters) for _ in local]
         self._views = [_views(flat, self._parameters) for flat in self._flat]
-        for parameter, view in zip(self._parameters, _views(self._total, self._parameters), strict=True):
+        for parameter, view in zip(self._parameters, _views(self._sum, self._parameters), strict=True):
             parameter.grad = view
         self.name = f"bitwise, {exchange.name}"
 
@@ -51,16 +50,22 @@ class Bitwise:
         """Seconds that this rank has waited for others."""
         return self._exchange.waited
 
-    def forward_backward(self, parts: list[MicroBatch], count: int, step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], samples: int, step: int, vote: bool) -> StepResult:
         """See Gradients.forward_backward."""
-        notes = []
-        for shard, part, views in zip(self._own, parts, self._views, strict=True):
+        scalars = []
+        for shard, batch, flat, views in zip(self._local, micro_batches, self._flat, self._views, strict=True):
+            if not len(batch.targets):
+                flat.zero_()
+                scalars.append((0.0, float(vote), 0.0))
+                continue
             self._seed.set(step, shard)
-            loss = self._loss(self._module(part.images), part.targets)
-            gradients = torch.autograd.grad(loss / count, self._parameters, materialize_grads=True)
+            loss, items = self._loss(self._module, batch.inputs, batch.targets)
+            gradients = torch.autograd.grad(loss / samples, self._parameters, materialize_grads=True)
             torch._foreach_copy_(views, gradients)
-            notes.append((loss.item(), float(vote)))
-        return StepResult(*self._exchange.sum(self._flat, notes, self._total))
+            scalars.append((loss.item(), float(vote), float(items)))
+        result = StepResult(*self._exchange.sum(self._flat, scalars, self._sum))
+        rescale(self._parameters, samples, result.items)
+        return result
 
 
 def _flat(parameters: list[nn.Parameter]) -> Tensor:
@@ -85,10 +90,10 @@ class Local:
     name = "one rank"
     waited = 0.0
 
-    def sum(self, mine: Sequence[Tensor], notes: Sequence[Sequence[float]], total: Tensor) -> list[float]:
+    def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """See SharedMemory.sum."""
         _add(mine, total)
-        return [sum(note) for note in zip(*notes, strict=True)]
+        return [sum(values) for values in zip(*scalars, strict=True)]
 
 
 class AllGather:
@@ -96,28 +101,26 @@ class AllGather:
 
     waited = 0.0
 
-    def __init__(self, world: World, slots: int, own: range, name: str) -> None:
+    def __init__(self, world: World, slots: int, local: range, name: str) -> None:
         self.name = name
-        self._world, self._own = world, own
-        deals = world.all_gather(own)
-        self._rows = max(len(deal) for deal in deals)
-        self._place = {slot: (rank, row) for rank, deal in enumerate(deals) for row, slot in enumerate(deal)}
+        self._world = world
+        shards_of = world.all_gather(local)
+        self._rows = max(len(shards) for shards in shards_of)
+        self._place = {slot: (rank, row) for rank, shards in enumerate(shards_of) for row, slot in enumerate(shards)}
         assert sorted(self._place) == list(range(slots))
 
-    def sum(self, mine: Sequence[Tensor], notes: Sequence[Sequence[float]], total: Tensor) -> list[float]:
+    def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """See SharedMemory.sum."""
         length = total.numel()
         sent = torch.zeros(self._rows, length, dtype=total.dtype, device=total.device)
-        said = torch.zeros(self._rows, SCALARS, dtype=torch.float64)
-        for row, (tensor, note) in enumerate(zip(mine, notes, strict=True)):
+        sent_scalars = torch.zeros(self._rows, SCALARS, dtype=torch.float64)
+        for row, (tensor, values) in enumerate(zip(mine, scalars, strict=True)):
             sent[row] = tensor
-            said[row] = torch.tensor(note, dtype=torch.float64)
-        got, heard = (
-            sent.new_empty(self._world.size, *sent.shape),
-            said.new_empty(self._world.size, *said.shape),
-        )
-        dist.all_gather(list(got), sent)
-        dist.all_gather(list(heard), said)
+            sent_scalars[row] = torch.tensor(values, dtype=torch.float64)
+        received = sent.new_empty(self._world.size, *sent.shape)
+        received_scalars = sent_scalars.new_empty(self._world.size, *sent_scalars.shape)
+        dist.all_gather(list(received), sent)
+        dist.all_gather(list(received_scalars), sent_scalars)
         places = [self._place[slot] for slot in range(len(self._place))]
-        _add([got[place] for place in places], total)
-        return [sum(heard[place][note].item() for place in places) for note in range(SCALARS)]
+        _add([received[place] for place in places], total)
+        return [sum(received_scalars[place][at].item() for place in places) for at in range(SCALARS)]

@@ -24,8 +24,11 @@ class Gradients(Protocol):
 
     name: str
 
-    def forward_backward(self, parts: list[MicroBatch], count: int, step: int, vote: bool) -> StepResult:
-        """Fill every parameter's .grad from this rank's parts of a global batch of `count` samples."""
+    def forward_backward(self, micro_batches: list[MicroBatch], samples: int, step: int, vote: bool) -> StepResult:
+        """Leave in every parameter's .grad the gradient of the mean loss over the items of the global batch.
+
+        `micro_batches` are this rank's share of the global batch's `samples`; `vote` says that it wants to stop.
+        """
 
     @property
     def waited(self) -> float:
@@ -50,29 +53,29 @@ def local_shards(settings: schema.Train, world: World) -> tuple[int, range]:
 
 def build_gradients(module: nn.Module, loss: Loss, settings: schema.Train, world: World) -> Gradients:
     """The way of the settings. Raises UserError where it is impossible."""
-    number, own = local_shards(settings, world)
+    number, local = local_shards(settings, world)
     seed = Seed(settings.seed, world.device)
     if world.size == 1:
         return (
-            Bitwise(module, loss, seed, own, Local())
+            Bitwise(module, loss, seed, local, Local())
             if settings.sync == "bitwise"
             else SingleProcess(module, loss, seed)
         )
-    memory, reason = _shared_memory(settings, world, number, own)
+    memory, reason = _shared_memory(settings, world, number, local)
     through = memory.name if memory else world.backend + (f" ({reason})" if reason else "")
     if settings.sync == "bitwise":
-        return Bitwise(module, loss, seed, own, memory or AllGather(world, number, own, through))
+        return Bitwise(module, loss, seed, local, memory or AllGather(world, number, local, through))
     return DDPGradients(module, loss, seed, world, memory, through)
 
 
-def _shared_memory(settings: schema.Train, world: World, number: int, own: range) -> tuple[SharedMemory | None, str]:
+def _shared_memory(settings: schema.Train, world: World, number: int, local: range) -> tuple[SharedMemory | None, str]:
     """The memory that the ranks share, or None and why there is none; the same on all ranks."""
     if settings.exchange == "backend":
         return None, ""
     reason = objection(world)
     if not reason:
         try:
-            return SharedMemory(world, number, own, settings.timeout_seconds), ""
+            return SharedMemory(world, number, local, settings.timeout_seconds), ""
         except Unavailable as error:
             reason = str(error)
     if settings.exchange == "shared_memory":

@@ -18,7 +18,7 @@ class Peers:
         self._processes = world.all_gather((os.getpid(), _life(os.getpid())[1]))
         self._others = [rank for rank in range(world.size) if rank != world.rank]
         self._looked = 0.0
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     def look(self) -> None:
         """Raise PeerLost if one died; say once if one is stopped. Cheap: looks a few times a second."""
@@ -31,8 +31,8 @@ class Peers:
             state, start = _life(pid)
             if state in "ZX" or start != born:
                 raise PeerLost(f"rank {rank} (pid {pid}) died")
-            if rank not in self._told and self.state(rank):
-                self._told.add(rank)
+            if rank not in self._reported and self.state(rank):
+                self._reported.add(rank)
                 print(f"waiting for rank {rank}{self.state(rank)}", file=sys.stderr, flush=True)
 
     def state(self, rank: int) -> str:

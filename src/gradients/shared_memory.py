@@ -3,7 +3,7 @@
 One file in /dev/shm that never has a name (O_TMPFILE), so that nothing stays behind whoever dies and when:
 
     flags    one 64-bit counter per rank, each on a cache line of its own
-    notes    2 sets x slots x SCALARS doubles
+    scalars  2 sets x slots x SCALARS doubles
     data     2 sets x slots x CAPACITY bytes
 
 In round r a rank writes its slots of set r % 2, then raises its flag to r, waits until every flag is at
@@ -25,9 +25,9 @@ from torch import Tensor
 
 from src.errors import PeerLost
 from src.gradients.peers import Peers
+from src.gradients.step import SCALARS
 from src.world.world import World
 
-SCALARS = 2  # doubles that travel beside each slot's data
 CAPACITY = 1 << 20  # bytes per slot; more goes through in several rounds
 CACHE_LINE = 64
 FOLDER = Path("/dev/shm")
@@ -46,12 +46,12 @@ def objection(world: World) -> str:
         return "the ranks train on GPUs"
     if not world.one_host:
         return "the ranks are on several hosts"
-    own = (platform.machine(), _namespace(), FOLDER.is_dir())
-    if any(other != own for other in world.all_gather(own)):
+    mine = (platform.machine(), _namespace(), FOLDER.is_dir())
+    if any(other != mine for other in world.all_gather(mine)):
         return "the ranks are in different containers"
-    if own[0] != "x86_64" or sys.platform != "linux":
-        return f"the processor is {own[0]}, not x86-64 under Linux"
-    return "" if own[1] and own[2] else f"there is no {FOLDER if own[1] else '/proc'}"
+    if mine[0] != "x86_64" or sys.platform != "linux":
+        return f"the processor is {mine[0]}, not x86-64 under Linux"
+    return "" if mine[1] and mine[2] else f"there is no {FOLDER if mine[1] else '/proc'}"
 
 
 def size(world_size: int, slots: int) -> int:
@@ -60,9 +60,9 @@ def size(world_size: int, slots: int) -> int:
 
 
 def _offsets(world_size: int, slots: int) -> tuple[int, int]:
-    """Where the notes and the data begin."""
-    notes_at = _pages(world_size * CACHE_LINE)
-    return notes_at, notes_at + _pages(2 * slots * SCALARS * 8)
+    """Where the scalars and the data begin."""
+    scalars_at = _pages(world_size * CACHE_LINE)
+    return scalars_at, scalars_at + _pages(2 * slots * SCALARS * 8)
 
 
 def _namespace() -> str:
@@ -74,7 +74,7 @@ def _namespace() -> str:
 
 
 class SharedMemory:
-    """Adds `slots` tensors that the ranks hold between them; `own` are this rank's slots.
+    """Adds `slots` tensors that the ranks hold between them; `local` are this rank's slots.
 
     Every rank must make it at the same time and call `sum` equally often with equally long tensors.
     Raises Unavailable, on all ranks alike.
@@ -82,44 +82,44 @@ class SharedMemory:
 
     name = "shared memory"
 
-    def __init__(self, world: World, slots: int, own: range, timeout: float) -> None:
-        self._rank, self._slots, self._own, self._timeout = world.rank, slots, own, timeout
+    def __init__(self, world: World, slots: int, local: range, timeout: float) -> None:
+        self._rank, self._slots, self._local, self._timeout = world.rank, slots, local, timeout
         self._others = [rank for rank in range(world.size) if rank != world.rank]
         self._memory = _share(world, size(world.size, slots))
         view = memoryview(self._memory)
-        notes_at, data_at = _offsets(world.size, slots)
-        self._flags = view[:notes_at].cast("q")
-        self._notes = view[notes_at:data_at].cast("d")
+        scalars_at, data_at = _offsets(world.size, slots)
+        self._flags = view[:scalars_at].cast("q")
+        self._scalars = view[scalars_at:data_at].cast("d")
         self._data = torch.frombuffer(self._memory, dtype=torch.uint8, offset=data_at).view(2, slots, CAPACITY)
         self._views: dict[tuple[int, int, torch.dtype], list[Tensor]] = {}
         self._peers = Peers(world)
         self._round = 0
         self.waited = 0.0  # seconds that this rank has waited for others
 
-    def sum(self, mine: Sequence[Tensor], notes: Sequence[Sequence[float]], total: Tensor) -> list[float]:
-        """Write into `total` the sum of all slots, added in slot order; return the sums of the notes.
+    def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
+        """Write into `total` the sum of all slots, added in slot order; return the sums of the scalars.
 
-        `mine` holds the flat tensors (n,) of this rank's own slots, `notes` SCALARS numbers for each, `total`
+        `mine` holds the flat tensors (n,) of this rank's slots, `scalars` SCALARS numbers for each, `total`
         is (n,) too and may be one of them. Raises PeerLost.
         """
         size = CAPACITY // total.element_size()
         for start in range(0, total.numel(), size):
             last = start + size >= total.numel()
-            self._exchange([part[start : start + size] for part in mine] if size < total.numel() else mine, notes)
+            self._exchange([part[start : start + size] for part in mine] if size < total.numel() else mine, scalars)
             self._add(total[start : start + size] if size < total.numel() else total)
             if last:
                 break
-        return self._sum_notes()
+        return self._sum_scalars()
 
-    def _exchange(self, mine: Sequence[Tensor], notes: Sequence[Sequence[float]]) -> None:
+    def _exchange(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]]) -> None:
         self._round += 1
         side = self._round & 1
         views = self._slot_views(side, mine[0].numel(), mine[0].dtype) if mine else []
-        for slot, tensor, note in zip(self._own, mine, notes, strict=True):
+        for slot, tensor, numbers in zip(self._local, mine, scalars, strict=True):
             views[slot].copy_(tensor)
             at = (side * self._slots + slot) * SCALARS
-            for offset, value in enumerate(note):
-                self._notes[at + offset] = value
+            for offset, value in enumerate(numbers):
+                self._scalars[at + offset] = value
         self._flags[self._rank * (CACHE_LINE // 8)] = self._round
         self._wait()
 
@@ -137,10 +137,10 @@ class SharedMemory:
         for slot in rest:
             total.add_(slot)
 
-    def _sum_notes(self) -> list[float]:
+    def _sum_scalars(self) -> list[float]:
         start = (self._round & 1) * self._slots * SCALARS
-        values = self._notes[start : start + self._slots * SCALARS].tolist()
-        return [sum(values[note::SCALARS]) for note in range(SCALARS)]
+        values = self._scalars[start : start + self._slots * SCALARS].tolist()
+        return [sum(values[at::SCALARS]) for at in range(SCALARS)]
 
     def _wait(self) -> None:
         flags, due, line = self._flags, self._round, CACHE_LINE // 8

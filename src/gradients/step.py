@@ -1,31 +1,41 @@
-"""What every way of computing a step's gradients has in common: its result, and what the model draws at random."""
+"""What every way of computing a step's gradients has in common: its result, the division, and random numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 GPU_LOOK_STEPS = 16  # on a GPU, asking costs a wait for it
-Loss = Callable[[Tensor, Tensor], Tensor]
+SCALARS = 3  # numbers that travel beside the gradients: a StepResult
+# (module, inputs, targets) -> (sum of the losses over the items, number of items); `src.models.Model.loss` is one.
+Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, float | Tensor]]
 
 
 @dataclass(slots=True)
 class StepResult:
-    """What a step's ranks found together: the sum of the losses over the global batch, the votes to stop.
+    """A step's sums over the global batch: of the losses, of the votes to stop, and of the items.
 
-    On a GPU both are tensors that nobody has waited for yet.
+    On a GPU they are tensors that nobody has waited for yet.
     """
 
     loss: float | Tensor
     votes: float | Tensor
-    items: float = 0.0
+    items: float | Tensor
 
     def should_stop(self, step: int) -> bool:
         """Whether the ranks stop after this step: the same answer on all. On a GPU it is asked now and then."""
         if isinstance(self.votes, float):
             return self.votes > 0
         return step % GPU_LOOK_STEPS == 0 and bool(self.votes > 0)
+
+
+def rescale(parameters: Iterable[nn.Parameter], samples: int, items: float | Tensor) -> None:
+    """Turn gradients of the sum of the losses / samples into those of the mean over the items of the global batch."""
+    if isinstance(items, float) and items in (0.0, float(samples)):
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    torch._foreach_mul_(gradients, samples / items)
 
 
 class Seed:

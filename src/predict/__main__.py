@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 
-from src import gallery
 from src.console import one_line_errors
-from src.evaluation import predict
 from src.predict import picture
 from src.run import trained
 from src.run.trained import Trained
@@ -56,8 +54,7 @@ def guess(run: Trained, name: str, data: bytes) -> dict[str, Any]:
     """The digit, its probability and the runner-up of one picture. Raises BadPicture."""
     prepared = picture.read(name, data)
     with torch.no_grad():
-        logits = predict(run.module, prepared.pixels.view(1, -1))
-    chances = gallery.probabilities(logits, run.settings.train.loss)[0]
+        chances = run.model.probabilities(run.module, prepared.pixels[None])[0]
     first, second = chances.topk(2).indices.tolist()
     return {
         "picture": name,

@@ -8,9 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from src import config, schema
-from src.errors import UserError
-from src.run import jsonl
+from src import config, model_file
+from src.run import jsonl, layout, tables
 from src.run.layout import read_status
 from src.schema import Config
 
@@ -25,15 +24,13 @@ MARKS = 20  # on the curves: the newest
 
 def settings_of(path: Path) -> Config:
     """The run's settings. Raises UserError for what is no run."""
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path}: is no run (no config.yaml there)", fix="name a folder such as runs/mnist-1c995512")
-    return config.load(path / "config.yaml")
+    return layout.load_settings(path)
 
 
 def of(path: Path, settings: Config, rows: int) -> Facts:
     """Everything that the run's own files say; at most `rows` points of each curve."""
     status, events = read_status(path), list(jsonl.read(path / "events.jsonl"))
-    train, test, confusion = _record(path / "metrics.jsonl")
+    train, test = _record(path / "metrics.jsonl")
     made_by = provenance(path)
     best = max(test, key=lambda row: row[TEST.index("correct")], default=None)
     facts: Facts = {
@@ -44,11 +41,11 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "seen": _last_sign(path),
         "step": status.get("step", 0),
         "epochs": settings.train.epochs,
-        "loss": settings.train.loss,
+        "loss": settings.model.settings.get("loss", ""),
         "data": {"name": settings.data.name, "note": made_by.get("data", {}).get("note", "")},
         "result": dict(zip(TEST, test[-1], strict=True)) if test else None,
         "best": dict(zip(TEST, best, strict=True)) if best else None,
-        "confusion": confusion,
+        "confusion": tables.read(path, "confusion") or [],
         "worlds": _worlds(events),
         "attempts": len(attempts(events)),
         "wall_seconds": wall_seconds(events, _last_sign(path) if status.get("state") == "running" else ""),
@@ -75,16 +72,15 @@ def plain(value: Any) -> Any:
     return config.without_secrets(value) if isinstance(value, str) else value
 
 
-def _record(file: Path) -> tuple[list[list[Any]], list[list[Any]], list[list[int]]]:
-    """Rows of TRAIN, rows of TEST, and the last confusion matrix ([] if there is none)."""
-    train, test, confusion = [], [], []
+def _record(file: Path) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Rows of TRAIN, rows of TEST."""
+    train, test = [], []
     for line in jsonl.read(file):
         if line["kind"] == "train":
             train.append([line[name] for name in TRAIN])
         else:
-            test.append([line[name] for name in TEST])
-            confusion = line["confusion"]
-    return train, test, confusion
+            test.append([line.get(name, 0) for name in TEST])
+    return train, test
 
 
 def thin(rows: Sequence[list[Any]], most: int, column: int) -> list[list[Any]]:
@@ -198,10 +194,12 @@ def command(made_by: Facts) -> str:
 
 def _settings(settings: Config) -> list[list[Any]]:
     """[key, value, default] of every setting."""
+    defaults = {name: model_file.default_of(key) for name, key in config.keys_of(settings.model).items()}
     return [
-        [f"{section}.{name}", value, schema.value_of(schema.Config(), f"{section}.{name}")]
+        [f"{section}.{name}", value, defaults[f"{section}.{name}"]]
         for section, values in config.as_dict(settings).items()
         for name, value in values.items()
+        if f"{section}.{name}" in defaults
     ]
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from src import gallery
 from src.data import dataset as data
-from src.data.dataset import Split
+from src.data.dataset import DataSet, Spec, Split
 from src.errors import JobFailed, UserError
 from src.files import write_text
-from src.models import logistic
+from src.models import Model
 from src.predict import picture
 from src.report import facts
 from src.report.facts import Facts
@@ -34,15 +34,17 @@ SIDE = 32  # pictures of larger sides are thinned
 class Shown:
     """What the pictures are made of; `missing` says why, where there is no module or no test set."""
 
-    module: nn.Module | None
-    test: Split | None
+    model: Model | None = None
+    module: nn.Module | None = None
+    spec: Spec | None = None
+    test: Split | None = None
     source: str = ""
     missing: str = ""
 
 
-def at_the_end(path: Path, settings: Config, module: nn.Module, test: Split, step: int) -> None:
+def at_the_end(path: Path, settings: Config, model: Model, module: nn.Module, data: DataSet, step: int) -> None:
     """Write the report of a run that has just finished, from what is in memory. Raises OSError."""
-    write(path / NAME, [one(path, settings, Shown(module, test, f"step-{step:08d}.pt"))])
+    write(path / NAME, [one(path, settings, Shown(model, module, data.spec, data.test, f"step-{step:08d}.pt"))])
 
 
 def one(path: Path, settings: Config, shown: Shown) -> Facts:
@@ -55,7 +57,7 @@ def one(path: Path, settings: Config, shown: Shown) -> Facts:
 
 def write(file: Path, runs: list[Facts]) -> None:
     """Fill the template. Raises OSError."""
-    made = {"made": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "classes": logistic.CLASSES, "runs": runs}
+    made = {"made": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "runs": runs}
     page = TEMPLATE.read_text()
     for part in PARTS:
         page = page.replace(f"/* {part} */", TEMPLATE.with_name(part).read_text(), 1)
@@ -66,17 +68,17 @@ def write(file: Path, runs: list[Facts]) -> None:
 
 def _pictures(settings: Config, shown: Shown) -> Facts:
     """Weights, templates and the most wrong samples, as far as they are there."""
-    if shown.module is None:
+    model, module, spec = shown.model, shown.module, shown.spec
+    if model is None or module is None or spec is None:
         return {"weights": None, "templates": None, "wrong": None}
     found: Facts = {"weights": None, "templates": None, "wrong": None}
-    if linear := gallery.linear(shown.module):
-        found["templates"] = _images(gallery.grey(gallery.templates(shown.module)))
-        if (picture.SIDE, picture.SIDE) == logistic.SHAPE:
+    if linear := gallery.linear(module, spec):
+        found["templates"] = _images(gallery.grey(gallery.templates(module, spec)))
+        if spec.shape == (picture.SIDE, picture.SIDE):
             found["weights"] = {"weight": _base64(linear[0]), "bias": _base64(linear[1])}
-    if shown.test is not None:
-        device = next(shown.module.parameters()).device
-        rows = gallery.most_wrong(shown.module, shown.test.to(device), settings.train.loss, WRONG)
-        images = shown.test.images[[row.index for row in rows]].cpu().view(-1, *logistic.SHAPE)
+    if shown.test is not None and gallery.are_pictures(spec) and gallery.classifies(model, module, spec):
+        rows = gallery.most_wrong(model, module, shown.test.to(next(module.parameters()).device), WRONG)
+        images = shown.test.inputs[[row.index for row in rows]].cpu()
         found["wrong"] = _images(images) | {
             "rows": [[row.index, row.truth, row.guess, round(row.probability, 6)] for row in rows]
         }
@@ -102,11 +104,11 @@ def shown(path: Path, settings: Config) -> Shown:
     try:
         run = trained.load(path, best=False)
     except UserError as error:
-        return Shown(None, None, missing=str(error))
+        return Shown(missing=str(error))
     try:
-        return Shown(run.module, _test(path, settings), run.checkpoint.name)
+        return Shown(run.model, run.module, run.spec, _test(path, settings), run.checkpoint.name)
     except (UserError, JobFailed) as error:
-        return Shown(run.module, None, run.checkpoint.name, str(error))
+        return Shown(run.model, run.module, run.spec, None, run.checkpoint.name, str(error))
 
 
 def _test(path: Path, settings: Config) -> Split:

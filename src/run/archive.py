@@ -67,4 +67,11 @@ def _checked(file: Path, sealed: bool) -> dict[str, Any]:
     weights = content.get("model")
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise UserError(f"{file}: is no checkpoint of this job: it holds no model")
+    return _upgraded(content)
+
+
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 was written for pictures of 28 x 28 pixels in ten classes alone."""
+    if content["format"] == 1:
+        content["data"] = {"shape": (28, 28), "dtype": torch.uint8, "classes": 10}
     return content

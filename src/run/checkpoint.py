@@ -1,5 +1,6 @@
 """The checkpoints of a run: written, pruned, chosen; a damaged one is set aside for the one before it."""
 
+import dataclasses
 import hashlib
 import os
 import time
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src import config, files, schema
+from src import config, files, fingerprint, model_file
+from src.data.dataset import DataSet
 from src.errors import Damaged, NonFinite, UserError
 from src.optimizer import Optimizer
 from src.run import archive, layout
@@ -64,10 +66,11 @@ class TrainState:
 class Checkpoints:
     """The checkpoints of a run. Rank 0 writes and chooses; all ranks call every method."""
 
-    def __init__(self, run: Run, settings: Config, world: World, data_sha256: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, run: Run, settings: Config, world: World, dataset: DataSet, warn: Callable[[str], None]) -> None:
         self._run, self._settings, self._world, self._warn = run, settings, world, warn
-        self._data_sha256 = data_sha256
-        self.folder = run.path / "checkpoints"
+        self._dataset = dataset
+        self._code = model_file.code_sha256(config.model_path(settings.model))
+        self.folder = run.path / layout.CHECKPOINTS
         self._saved_step: int | None = None  # of the newest checkpoint
 
     def due_at_step(self, progress: Progress) -> bool:
@@ -106,7 +109,7 @@ class Checkpoints:
         for stale in self.folder.glob(".*.part"):
             stale.unlink()
         if content := self._newest():
-            if content["data_sha256"] != self._data_sha256:
+            if content["data_sha256"] != self._dataset.fingerprint:
                 raise UserError(
                     f"{self._run.path}: was trained on other data (its files' SHA-256 were others)",
                     fix="bring the old files back, or give another run.name",
@@ -115,9 +118,12 @@ class Checkpoints:
         if (chosen := self._settings.checkpoint.resume) in ("auto", "never"):
             return Origin(Start.NEW), None
         try:
-            return Origin(Start.WEIGHTS, chosen), archive.read(Path(chosen))
+            content = archive.read(Path(chosen))
         except (Damaged, UserError) as error:
             raise UserError(f"checkpoint.resume={error}") from None
+        if content.get("model_sha256", self._code) != self._code:
+            self._warn(f"checkpoint.resume={chosen}: is of another version of the model's file; its weights are taken")
+        return Origin(Start.WEIGHTS, chosen), content
 
     def _newest(self) -> dict[str, Any] | None:
         damaged = 0
@@ -178,8 +184,10 @@ class Checkpoints:
         content = {"format": archive.FORMAT} | state.state_dict()
         content |= {
             "config": config.as_dict(self._settings),
-            "fingerprint": schema.fingerprint(self._settings),
-            "data_sha256": self._data_sha256,
+            "fingerprint": fingerprint.fingerprint(self._settings),
+            "data_sha256": self._dataset.fingerprint,
+            "data": dataclasses.asdict(self._dataset.spec),
+            "model_sha256": self._code,
             "torch": str(torch.__version__),
         }
         digest = archive.write(layout.checkpoint(self._run.path, progress.step), content)

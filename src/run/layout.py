@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from src import config, schema
+from src import config, fingerprint
+from src.errors import UserError
 from src.run import seal
 from src.schema import Config
 
@@ -20,6 +21,8 @@ METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 STOP = "STOP"
 CHECKPOINTS = "checkpoints"
+MODEL = "model"  # the copy of the model's file
+TABLES = "tables"  # what is measured and is no single number
 REPORT = "report.html"
 
 ELASTIC = "ELASTIC"  # variable that launch.torchrun sets where the number of hosts may change
@@ -76,16 +79,44 @@ def directory(settings: Config) -> Path:
 
 def default_name(settings: Config) -> str:
     """The data set and the fingerprint of the settings that shape the result."""
-    return f"{settings.data.name}-{schema.fingerprint(settings)}"
+    return f"{settings.data.name}-{fingerprint.fingerprint(settings)}"
 
 
 def read_status(path: Path) -> dict[str, Any]:
     """What status.json of the run's folder says, {} if there is none or it cannot be read."""
+    return _read_object(path / STATUS)
+
+
+def _read_object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads((path / STATUS).read_text())
+        content = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def model_copy(path: Path) -> Path | None:
+    """The copy of the model's file in the run's folder, None where there is none."""
+    name = read_provenance(path).get("model", {}).get("file", "")
+    copy = path / MODEL / name
+    return copy if name and copy.is_file() else None
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """What provenance.json says, {} if there is none or it cannot be read."""
+    return _read_object(path / PROVENANCE)
+
+
+def load_settings(path: Path) -> Config:
+    """The run's settings, those of its model read by the copy of the model's file. Raises UserError."""
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path}: is no run (no {CONFIG} there)", fix="name a folder such as runs/mnist-1c995512")
+    return config.load(path / CONFIG, model_copy(path))
+
+
+def recorded_shaping(path: Path) -> dict[str, Any]:
+    """What the run's weights depend on, as it was started. Raises UserError."""
+    return fingerprint.shaping(load_settings(path), read_provenance(path).get("model", {}).get("sha256", ""))
 
 
 def is_finished(path: Path, settings: Config) -> bool:
@@ -93,7 +124,7 @@ def is_finished(path: Path, settings: Config) -> bool:
     status = read_status(path)
     if status.get("state") != State.FINISHED or status.get("epoch", 0) < settings.train.epochs:
         return False
-    if schema.shaping(config.load(path / CONFIG)) != schema.shaping(settings):
+    if recorded_shaping(path) != fingerprint.shaping(settings):
         return False
     return seal.is_whole(checkpoint(path, status.get("step", 0)))
 

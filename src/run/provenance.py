@@ -4,16 +4,20 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from src import config
+from src import config, model_file
 from src.data.dataset import DataSet
 
 
-def provenance(everywhere: list[str], devices: list[str], data: DataSet) -> dict[str, Any]:
-    """What provenance.json holds, of the ranks' hosts and devices. Asks git: once, on rank 0."""
+def provenance(everywhere: list[str], devices: list[str], dataset: DataSet, model: Path) -> dict[str, Any]:
+    """What provenance.json holds, of the ranks' hosts and devices, the data set and the model's file.
+
+    Asks git: once, on rank 0.
+    """
     return {
         "command": config.without_secrets(" ".join(["python -m src.train", *sys.argv[1:]])),
         "git": _git(),
@@ -23,7 +27,8 @@ def provenance(everywhere: list[str], devices: list[str], data: DataSet) -> dict
         "hosts": sorted(set(everywhere)),
         "world_size": len(everywhere),
         "devices": devices,
-        "data": {"name": data.name, "note": data.note, "sha256": data.checksums},
+        "data": {"name": dataset.name, "note": dataset.note, "sha256": dataset.checksums},
+        "model": {"file": model.name, "sha256": model_file.code_sha256(model)},
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src import config, files, schema
+from src import config, files, fingerprint, model_file
 from src.data.dataset import DataSet
 from src.errors import UserError
 from src.run import layout
@@ -75,7 +75,9 @@ class Run:
         """Take the folder. Called by all ranks; raises UserError on all."""
         everywhere = hosts(self._world)
         devices = self._world.all_gather(device_name(self._world.device))
-        self._rank0_writes(lambda: self._take(provenance(everywhere, devices, dataset)))
+        self._rank0_writes(
+            lambda: self._take(provenance(everywhere, devices, dataset, config.model_path(self._settings.model)))
+        )
 
     def _rank0_writes(self, write: Callable[[], None]) -> None:
         """Run `write` on rank 0; UserError on all ranks where the folder cannot be written."""
@@ -106,6 +108,7 @@ class Run:
         """What runs from now on. Not before everything is agreed: a refused command leaves no trace."""
         (self.path / layout.STOP).unlink(missing_ok=True)
         files.write_text(self.path / layout.CONFIG, config.as_yaml(self._settings))
+        model_file.copy(config.model_path(self._settings.model), self.path / layout.MODEL)
         files.write_text(self.path / layout.PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
 
     def _set_aside(self) -> None:
@@ -124,18 +127,23 @@ class Run:
         file = self.path / layout.CONFIG
         if not file.exists():
             return
-        now = schema.shaping(self._settings)
-        then = schema.shaping(config.load(file))
+        now, then = fingerprint.shaping(self._settings), layout.recorded_shaping(self.path)
         changed = [
-            f"{name} {then.get(name, 'unset')} -> {now.get(name, 'unset')}"
+            self._edited()
+            if name == fingerprint.CODE
+            else f"{name} {then.get(name, 'unset')} -> {now.get(name, 'unset')}"
             for name in sorted(then.keys() | now.keys())
             if then.get(name) != now.get(name)
         ]
         if changed:
             raise UserError(
-                f"run.name={self.path.name}: was started with other settings ({'; '.join(changed)})",
+                f"run.name={self.path.name}: was started with another model or other settings ({'; '.join(changed)})",
                 fix="give the old ones, another run.name, or checkpoint.resume=never",
             )
+
+    def _edited(self) -> str:
+        file, copy = config.model_path(self._settings.model), layout.model_copy(self.path)
+        return f"{file} was edited" + (f": diff {copy} {file}" if copy else "")
 
     def begin(self, progress: Progress, origin: Origin) -> str:
         """Write down the start, or from which step and world size training goes on; returns that for the banner.

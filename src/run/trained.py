@@ -6,21 +6,23 @@ from typing import Any
 
 from torch import nn
 
-from src import config
+from src import config, model_file, models
+from src.data.dataset import Spec
 from src.errors import Damaged, UserError
-from src.models import logistic
-from src.run import archive, checkpoint
-from src.run.layout import read_status
+from src.models import Model
+from src.run import archive, checkpoint, layout
 from src.schema import Config
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The run's settings, its module with the weights of `checkpoint`, and what status.json says."""
+    """The run's settings, its model, the module with the weights of `checkpoint`, and what status.json says."""
 
     path: Path
     settings: Config
+    model: Model
     module: nn.Module
+    spec: Spec
     checkpoint: Path
     status: dict[str, Any]
 
@@ -28,24 +30,42 @@ class Trained:
 def load(path: Path, overrides: list[str] | None = None, best: bool = True) -> Trained:
     """Read a run: its best checkpoint where it has one and `best`, else its newest one.
 
-    Raises UserError for what is no run or has none.
+    Raises UserError for what is no run or has no weights, and for a model's file that is not the run's.
     """
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path}: is no run (no config.yaml there)", fix="name a folder such as runs/mnist-1c995512")
-    settings = config.parse([f"config={path / 'config.yaml'}", *(overrides or [])])
+    recorded = layout.load_settings(path)
+    settings = config.parse([f"config={path / layout.CONFIG}", *(overrides or [])], recorded.model.file)
     file, content = _read(path, best)
-    module = logistic.build(settings.train.seed)
+    model = models.load(_model_of(path, settings), settings.model.settings)
+    spec = Spec(**content["data"])
+    module = model.build(spec, settings.train.seed)
     try:
         module.load_state_dict(content["model"])
     except RuntimeError:
-        raise UserError(f"{file}: its weights do not fit the model: check out the code that trained it") from None
+        raise UserError(
+            f"{file}: its weights do not fit {model.path}", fix="check out the code that trained it"
+        ) from None
     module.eval()
-    return Trained(path, settings, module, file, read_status(path))
+    return Trained(path, settings, model, module, spec, file, layout.read_status(path))
+
+
+def _model_of(path: Path, settings: Config) -> Path:
+    """The model's file, if it is the one that the run was trained with. Raises UserError."""
+    copy, code = layout.model_copy(path), layout.read_provenance(path).get("model", {}).get("sha256")
+    try:
+        file = model_file.find(settings.model.name)
+    except UserError:
+        if copy is None:
+            raise
+        return copy  # the file has gone, or this is another machine
+    if code is not None and model_file.code_sha256(file) != code:
+        fix = f"put the run's own copy back: cp {copy} {file}" if copy else "check out the code that trained it"
+        raise UserError(f"{path}: {file} is not the file that trained it", fix=fix)
+    return file
 
 
 def _read(path: Path, best: bool) -> tuple[Path, dict[str, Any]]:
-    folder, problem = path / "checkpoints", "no checkpoint there"
-    newest_first = sorted(folder.glob("step-*.pt"), reverse=True)
+    folder, problem = path / layout.CHECKPOINTS, "no checkpoint there"
+    newest_first = checkpoint.newest_first(folder)
     for file in [folder / checkpoint.BEST, *newest_first] if best else newest_first:
         if file.exists():
             try:

@@ -2,41 +2,45 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from src import gallery
-from src.data.dataset import Split
+from src.data.dataset import Spec, Split
 from src.evaluation import Metrics
-from src.models.logistic import CLASSES, SHAPE
+from src.models import Model
 from src.tracking.wandb_uploader import Pictures
 
 WRONG = 20  # rows in the table of the most wrong samples
+CLASSES = 100  # columns of a confusion matrix that W&B is sent
 
 
-def pictures(module: nn.Module, test: Split, metrics: Metrics, loss: str) -> Pictures:
-    """What W&B shows of a finished run, made with its package: templates, confusion matrix, most wrong digits."""
+def pictures(model: Model, module: nn.Module, spec: Spec, test: Split, metrics: Metrics) -> Pictures:
+    """Makes what fits the model and its data, once W&B is there."""
 
     def make(wandb: Any) -> dict[str, Any]:
-        rows = [[truth, *row] for truth, row in enumerate(metrics.confusion)]
-        shown: dict[str, Any] = {
-            "confusion": wandb.Table(columns=["truth", *(f"guess {digit}" for digit in range(CLASSES))], data=rows),
-            "most_wrong": wandb.Table(
+        shown: dict[str, Any] = {}
+        confusion = metrics.tables.get("confusion", [])
+        if confusion and len(confusion) <= CLASSES:
+            columns = ["truth", *(f"guess {label}" for label in range(len(confusion)))]
+            rows = [[truth, *row] for truth, row in enumerate(confusion)]
+            shown["confusion"] = wandb.Table(columns=columns, data=rows)
+        if gallery.are_pictures(spec) and gallery.classifies(model, module, spec):
+            shown["most_wrong"] = wandb.Table(
                 columns=["image", "index", "truth", "guess", "probability"],
                 data=[
-                    [wandb.Image(_picture(test, wrong.index)), wrong.index, wrong.truth, wrong.guess, wrong.probability]
-                    for wrong in gallery.most_wrong(module, test, loss, WRONG)
+                    [_image(wandb, test.inputs[row.index]), row.index, row.truth, row.guess, row.probability]
+                    for row in gallery.most_wrong(model, module, test, WRONG)
                 ],
-            ),
-        }
-        if len(weights := gallery.templates(module)):
+            )
+        if len(weights := gallery.templates(module, spec)):
             grey = gallery.grey(weights).numpy()
-            shown["templates"] = [wandb.Image(picture, caption=str(digit)) for digit, picture in enumerate(grey)]
+            shown["templates"] = [wandb.Image(picture, caption=str(label)) for label, picture in enumerate(grey)]
         return shown
 
     return make
 
 
-def _picture(test: Split, index: int) -> Any:
-    """An image as W&B takes it: (height, width), or with its channels last."""
-    picture = test.images[index].view(SHAPE).cpu()
-    return (picture.movedim(0, -1) if picture.dim() == 3 else picture).numpy()
+def _image(wandb: Any, picture: Tensor) -> Any:
+    """(height, width) or (channels, height, width) bytes as W&B takes them: the channels last."""
+    picture = picture.cpu()
+    return wandb.Image((picture.movedim(0, -1) if picture.dim() == 3 else picture).numpy())

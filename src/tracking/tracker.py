@@ -6,7 +6,7 @@ from typing import Any
 
 from src import config
 from src.evaluation import Metrics
-from src.run import layout
+from src.run import layout, tables
 from src.run.jsonl import Lines
 from src.run.progress import Progress
 from src.run.run import Run
@@ -37,6 +37,7 @@ class Tracker:
         if self._lines is None:
             return
         self._lines.truncate(progress.metrics_bytes)
+        tables.forget_after(self._run.path, progress.step)
         if self._mode != "disabled":
             facts = config.as_dict(self._settings) | {"provenance": self._run.provenance}
             self._uploader = WandbUploader(self._run.path, self._settings.track, facts, self._warn)
@@ -49,6 +50,8 @@ class Tracker:
     def evaluation(self, progress: Progress, metrics: Metrics) -> None:
         """Write what the weights get right after an epoch."""
         self._write("test", progress, **metrics.as_dict())
+        if self._lines is not None:
+            tables.write(self._run.path, progress.step, metrics.tables, self._warn)
 
     def position(self) -> int:
         """Bytes of metrics.jsonl that are safe on the disk, for the checkpoint."""

@@ -133,7 +133,7 @@ def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
             "ENTITY": "tester",
             "RUN_GROUP": "g",
             "NAME": "n",
-            "SCALARS": "said",
+            "NOTES": "said",
             "TAGS": "c,d",
         }
         variables = server.environment | {f"WANDB_{name}": value for name, value in theirs.items()}

@@ -1,0 +1,40 @@
+"""IDX files, MNIST's own format: arrays of numbers of any shape.
+
+Format: http://yann.lecun.com/exdb/mnist - two zero bytes, the type of the numbers, the number of dimensions, then
+each dimension as a big-endian 32-bit integer, then the numbers, big-endian.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.errors import UserError
+
+BYTES = 0x08
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read(file: Path) -> Tensor:
+    """The array in the file: bytes are mapped, not read; other types are read and turned into this machine's order.
+
+    Raises UserError for any other file.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(4)
+        kind, dimensions = (start[2], start[3]) if len(start) == 4 else (0, 0)
+        sizes = stream.read(4 * dimensions)
+    if start[:2] != bytes(2) or kind not in TYPES or not dimensions or len(sizes) != 4 * dimensions:
+        raise UserError(f"{file}: is no IDX file (two zero bytes, a type, the number of dimensions, their sizes)")
+    shape = tuple(int.from_bytes(sizes[at : at + 4], "big") for at in range(0, len(sizes), 4))
+    header = 4 + len(sizes)
+    expected = header + math.prod(shape) * np.dtype(TYPES[kind]).itemsize
+    if size != expected:
+        raise UserError(f"{file}: is {size} bytes long, its header says {expected}: truncated or damaged")
+    if kind == BYTES:
+        return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)[header:].view(shape)
+    numbers = np.fromfile(file, TYPES[kind], offset=header)
+    return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="))).view(shape)

@@ -1,0 +1,36 @@
+"""What the trained weights depend on: settings, and the code of the model. Two runs differ where this differs."""
+
+import hashlib
+import json
+from typing import Any
+
+from src import model_file
+from src.config import model_path
+from src.schema import KEYS, Config, value_of
+
+CODE = "model.code"
+
+
+def shaping(settings: Config, code: str = "") -> dict[str, Any]:
+    """The settings that the trained weights depend on, by dotted key, and the hash of the model's code.
+
+    The number of epochs is one of them only where the schedule ends with the last step; the number of
+    shards only where they fix the order of summation. `code` is the hash where it is known already.
+    """
+    chosen = {name for name, setting in KEYS.items() if setting.metadata.get("fingerprinted")}
+    if settings.optim.schedule != "constant":
+        chosen.add("train.epochs")
+    if settings.train.sync == "bitwise":
+        chosen.add("train.shards")
+    if settings.checkpoint.resume not in ("auto", "never"):
+        chosen.add("checkpoint.resume")
+    path = model_path(settings.model)
+    values = {name: value_of(settings, name) for name in KEYS if name in chosen}
+    values |= {"model.name": path.stem, CODE: code or model_file.code_sha256(path)}
+    return values | {f"model.{name}": value for name, value in sorted(settings.model.settings.items())}
+
+
+def fingerprint(settings: Config) -> str:
+    """Eight hex digits that differ where the trained weights would."""
+    text = json.dumps(shaping(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
