@@ -15,6 +15,7 @@ from src import config, schema
 from src.data import dataset as data
 from src.data import download
 from src.doctor.findings import Plan
+from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT, good_job
 
 torch.set_num_threads(1)
@@ -41,21 +42,21 @@ def write_data_set(raw: Path, train: int, test: int, seed: int = 0) -> None:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> str:
     """data.root of a data set of a prime number of samples (data.name=idx)."""
-    root = tmp_path_factory.mktemp("small")
-    write_data_set(root / "IDX" / "raw", 1009, 200)
+    root = made_once(tmp_path_factory, "small", lambda folder: write_data_set(folder / "IDX" / "raw", 1009, 200))
     return str(root)
 
 
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory: pytest.TempPathFactory) -> str:
     """data.root of the real MNIST: from MNIST_MIRROR, ../shared/mnist or torchvision's mirrors."""
-    root = tmp_path_factory.mktemp("mnist")
-    settings = schema.Data(root=str(root), mirrors=mnist_mirrors(), fallback="none")
+
+    def fetch(folder: Path) -> None:
+        data.prepare(schema.Data(root=str(folder), mirrors=mnist_mirrors(), fallback="none"), print)
+
     try:
-        data.prepare(settings, print)
+        return str(made_once(tmp_path_factory, "mnist", fetch))
     except (config.UserError, download.Unreachable) as error:
         pytest.skip(f"no MNIST: {error}")
-    return str(root)
 
 
 def mnist_mirrors() -> list[str]:
@@ -68,7 +69,8 @@ def mnist_mirrors() -> list[str]:
 def best(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with good weights: six epochs of softmax."""
     settings = ("train.loss=cross_entropy", "optim.lr=0.3", "optim.schedule=cosine", "train.epochs=6", "run.name=best")
-    return good_job(1, tmp_path_factory.mktemp("best"), f"data.root={mnist}", *settings).run
+    folder = made_once(tmp_path_factory, "best", lambda folder: good_job(1, folder, f"data.root={mnist}", *settings))
+    return folder / "runs" / "best"
 
 
 def command(*arguments: str, stdin: bytes = b"", stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[bytes]":

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from src import schema
+from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -52,8 +53,8 @@ def test_every_file_it_names_exists(file: str) -> None:
 @pytest.fixture(scope="session")
 def run(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run to try the commands on that read one."""
-    root = tmp_path_factory.mktemp("readme")
-    call(f"python -m src.train run.root={root} run.name=x data.root={mnist} train.epochs=1 track.wandb=disabled")
+    fixed = f"run.name=x data.root={mnist} train.epochs=1 track.wandb=disabled"
+    root = made_once(tmp_path_factory, "readme", lambda folder: call(f"python -m src.train run.root={folder} {fixed}"))
     return root / "x"
 
 

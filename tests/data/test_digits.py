@@ -1,5 +1,6 @@
 """The embedded digits: the same bytes everywhere, laid out as MNIST's, neither trivial nor too hard."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,16 +16,15 @@ from src.data import dataset as data
 from src.data import digits, download, strokes
 from src.models import logistic
 from src.world.world import World
+from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT
 
 Split = tuple[strokes.Bytes, strokes.Bytes]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("digits") / "raw"
-    digits.write(folder)
-    return folder
+    return made_once(tmp_path_factory, "digits", lambda folder: digits.write(folder / "raw")) / "raw"
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,8 @@ def test_no_number_overflows() -> None:
     assert np.array_equal(digits._render(points, distances, words), wide)
 
 
-def test_a_missing_file_is_made_again_and_the_others_stay(raw: Path) -> None:
+def test_a_missing_file_is_made_again_and_the_others_stay(raw: Path, tmp_path: Path) -> None:
+    raw = shutil.copytree(raw, tmp_path / "raw")
     altered, missing = raw / "t10k-labels-idx1-ubyte", raw / "t10k-images-idx3-ubyte"
     before = altered.read_bytes()
     altered.write_bytes(b"someone's own")

@@ -23,6 +23,7 @@ from src.report import __main__ as report_command
 from src.report import facts
 from src.report import page as report
 from src.run import jsonl, trained
+from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT, good_job, run_job
 
 CHROMIUM = "/usr/bin/chromium"
@@ -34,19 +35,23 @@ NOON = "2030-01-01T12:00:00+0000"
 Open = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def softmax(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of cross-entropy: one epoch on one rank, one more on two."""
-    folder = tmp_path_factory.mktemp("softmax")
     fixed = (f"data.root={mnist}", "run.name=softmax", "train.loss=cross_entropy", "optim.lr=0.3")
-    good_job(1, folder, *fixed, "train.epochs=1")
-    return good_job(2, folder, *fixed, "train.epochs=2").run
+
+    def train(folder: Path) -> None:
+        good_job(1, folder, *fixed, "train.epochs=1")
+        good_job(2, folder, *fixed, "train.epochs=2")
+
+    return made_once(tmp_path_factory, "softmax", train) / "runs" / "softmax"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sigmoid(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the default recipe."""
-    return good_job(1, tmp_path_factory.mktemp("sigmoid"), f"data.root={mnist}", "run.name=s", "train.epochs=1").run
+    settings = (f"data.root={mnist}", "run.name=s", "train.epochs=1")
+    return made_once(tmp_path_factory, "sigmoid", lambda folder: good_job(1, folder, *settings)) / "runs" / "s"
 
 
 @pytest.fixture(scope="module")
