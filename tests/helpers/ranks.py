@@ -43,32 +43,49 @@ class Job:
         return Path(found[-1][0] or found[-1][1])
 
 
+class Forked:
+    """Ranks forked from this process, each with torchrun's variables; they share a fresh store."""
+
+    def __init__(
+        self, world_size: int, work: Callable[[], Any], folder: Path, environment: dict[str, str] | None = None
+    ) -> None:
+        self._folder, (self._store, port) = folder, _store()
+        self.pids: list[int] = []
+        for rank in range(world_size):
+            variables = {
+                "RANK": str(rank),
+                "WORLD_SIZE": str(world_size),
+                "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": str(world_size),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "TORCHELASTIC_USE_AGENT_STORE": "True",
+                **(environment or {}),
+            }
+            pid = os.fork()
+            if pid == 0:
+                _child(rank, work, folder, variables)
+            self.pids.append(pid)
+
+    def runs(self) -> bool:
+        """Whether a rank has not ended yet."""
+        return any(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None for pid in self.pids)
+
+    def wait(self) -> Job:
+        """What the ranks left, once the last of them has ended."""
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
+        os.kill(self._store, signal.SIGKILL)
+        os.waitpid(self._store, 0)
+        ranks = range(len(self.pids))
+        files = [self._folder / f"value-{rank}" for rank in ranks]
+        values = [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]
+        output = "".join((self._folder / f"output-{rank}").read_text() for rank in ranks)
+        return Job(codes, output, values)
+
+
 def fork(world_size: int, work: Callable[[], Any], folder: Path, environment: dict[str, str] | None = None) -> Job:
-    """Run `work` in as many processes as ranks, each with torchrun's variables; they share a fresh store."""
-    holder, port = _store()
-    children = []
-    for rank in range(world_size):
-        variables = {
-            "RANK": str(rank),
-            "WORLD_SIZE": str(world_size),
-            "LOCAL_RANK": str(rank),
-            "LOCAL_WORLD_SIZE": str(world_size),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
-            **(environment or {}),
-        }
-        pid = os.fork()
-        if pid == 0:
-            _child(rank, work, folder, variables)
-        children.append(pid)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-    os.kill(holder, signal.SIGKILL)
-    os.waitpid(holder, 0)
-    files = [folder / f"value-{rank}" for rank in range(world_size)]
-    values = [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]
-    output = "".join((folder / f"output-{rank}").read_text() for rank in range(world_size))
-    return Job(codes, output, values)
+    """Run `work` in as many forked processes as ranks, and wait for them."""
+    return Forked(world_size, work, folder, environment).wait()
 
 
 def _store() -> tuple[int, str]:
@@ -121,10 +138,10 @@ def in_world(world_size: int, work: Callable[[World], Any], folder: Path, *setti
     return job
 
 
-def run_job(
+def start_job(
     world_size: int, folder: Path, *settings: str, environment: dict[str, str] | None = None, fault: str = ""
-) -> Job:
-    """The training job in forked ranks, its runs below `folder`, perhaps with a fault of src.drill.faults."""
+) -> Forked:
+    """Start the training job in forked ranks, its runs below `folder`, perhaps with a fault of src.drill.faults."""
 
     def work() -> None:
         fixed = [f"run.root={folder / 'runs'}", "track.wandb=disabled", "log.seconds=0"]
@@ -132,7 +149,14 @@ def run_job(
         faults.main() if fault else train.main()
 
     (folder / "runs").mkdir(exist_ok=True, parents=True)
-    return fork(world_size, work, folder, environment)
+    return Forked(world_size, work, folder, environment)
+
+
+def run_job(
+    world_size: int, folder: Path, *settings: str, environment: dict[str, str] | None = None, fault: str = ""
+) -> Job:
+    """The training job in forked ranks, to its end."""
+    return start_job(world_size, folder, *settings, environment=environment, fault=fault).wait()
 
 
 def good_job(world_size: int, folder: Path, *settings: str, environment: dict[str, str] | None = None) -> Job:
@@ -199,6 +223,3 @@ def quiet_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-__all__ = ["ROOT", "Command", "Job", "console", "fork", "good_job", "in_world", "quiet_threads", "run_job", "torchrun"]
