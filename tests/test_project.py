@@ -1,5 +1,6 @@
 """The project's own files: the workflow, and where the rooms' locks are."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -39,3 +40,21 @@ def test_the_rooms_locks(package: str, rooms: set[str]) -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "src").rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
 def test_source_is_ascii(file: Path) -> None:
     assert file.read_text().isascii()
+
+
+def slow_marks(file: Path) -> list[str]:
+    """Where a test file says `mark.slow` without the seconds."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    good = {
+        id(node.func)
+        for node in nodes
+        if isinstance(node, ast.Call) and [keyword.arg for keyword in node.keywords] == ["seconds"]
+    }
+    marks = [node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("mark.slow")]
+    return [f"{file.name}:{node.lineno}" for node in marks if id(node) not in good]
+
+
+def test_every_slow_test_carries_its_seconds(tmp_path: Path) -> None:
+    assert [place for file in sorted((ROOT / "tests").rglob("test_*.py")) for place in slow_marks(file)] == []
+    (tmp_path / "test_it.py").write_text("@pytest.mark.slow\ndef test_it(): pass\n")
+    assert slow_marks(tmp_path / "test_it.py") == ["test_it.py:1"]

@@ -14,7 +14,8 @@ import pytest
 from src import status
 from src.config import UserError
 from src.run.lock import hold
-from tests.conftest import command
+from src.run.run import read_status
+from tests.helpers.commands import command
 from tests.helpers.ranks import ROOT
 
 
@@ -32,9 +33,9 @@ def shown(path: Path) -> dict[str, str]:
 
 def test_a_real_run(best: Path, tmp_path: Path) -> None:
     done = command("src.status", str(best.parent))
-    head, row = done.stdout.decode().splitlines()
+    head, row = done.stdout.splitlines()
     assert head.split() == ["run", "state", "step", "accuracy", "data", "ranks", "last", "event", "why"]
-    found = json.loads((best / "status.json").read_text())
+    found = read_status(best)
     assert row.split()[:3] == ["best", "finished", "5628"]
     assert row.split()[3:7] == [f"{found['correct'] / 100:.2f}", "%", "mnist", "1"]
     assert row.split()[7] == "finish"

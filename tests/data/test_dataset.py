@@ -20,8 +20,9 @@ from src import config, schema
 from src.config import UserError
 from src.data import dataset as data
 from src.data import digits, download
+from src.run.run import read_status
 from src.world.world import World
-from tests.conftest import write_data_set, write_idx
+from tests.helpers.data_sets import write_data_set, write_idx
 from tests.helpers.ranks import fork, good_job, run_job
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refuses at once
@@ -265,7 +266,7 @@ def test_the_digits_stand_in_and_say_so(tmp_path: Path, monkeypatch: pytest.Monk
     assert lines[1].startswith("rendering the embedded digits into ")
     assert lines[-1] == lines[0]
     assert job.run.name.startswith("digits-not-mnist-")
-    assert json.loads((job.run / "status.json").read_text())["data"] == "digits"
+    assert read_status(job.run)["data"] == "digits"
     facts = json.loads((job.run / "provenance.json").read_text())
     assert facts["data"]["name"] == "digits"
     assert facts["data"]["note"].startswith("mnist is not here")

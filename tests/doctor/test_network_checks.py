@@ -9,7 +9,8 @@ import pytest
 
 from src.config import UserError
 from src.doctor import network_checks
-from tests.conftest import doctor_in, planned
+from tests.helpers.namespaces import doctor_in
+from tests.helpers.plans import planned
 from tests.helpers.wandb_server import WandbServer
 
 AHEAD = "echo welcome; echo $(($(/bin/date +%s) + {seconds})).5; echo {answer}"

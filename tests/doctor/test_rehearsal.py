@@ -7,7 +7,7 @@ import torch
 
 from src.doctor import rehearsal
 from src.doctor.findings import Plan
-from tests.conftest import planned
+from tests.helpers.plans import planned
 
 
 @pytest.mark.parametrize(

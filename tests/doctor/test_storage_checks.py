@@ -12,7 +12,9 @@ from src.data import dataset as data
 from src.doctor import __main__ as doctor
 from src.doctor import storage_checks
 from src.doctor.findings import Finding
-from tests.conftest import doctor_in, mnist_mirrors, planned
+from tests.helpers.data_sets import mnist_mirrors
+from tests.helpers.namespaces import doctor_in
+from tests.helpers.plans import planned
 from tests.helpers.ranks import ROOT, good_job
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from src import config, console, train
+from src import config, train
 from src.drill import faults
 from src.world import world as distributed
 from src.world.world import World
@@ -164,40 +164,6 @@ def good_job(world_size: int, folder: Path, *settings: str, environment: dict[st
     job = run_job(world_size, folder, *settings, environment=environment)
     assert not any(job.codes), job.output
     return job
-
-
-class Command:
-    """A command of this project in a process of its own, forked from this one, which has torch already."""
-
-    def __init__(self, main: Callable[[], None], arguments: list[str], environment: dict[str, str], folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._arguments, self._files = arguments, (folder / "stdout", folder / "stderr")
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._be(main, environment)
-
-    def _be(self, main: Callable[[], None], environment: dict[str, str]) -> None:
-        try:
-            os.environ.clear()
-            os.environ.update(environment)
-            sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(":"))
-            for number, file in enumerate(self._files, 1):
-                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-            faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-            sys.argv = ["command", *self._arguments]
-            console.run_and_leave(main)
-        finally:
-            os._exit(70)
-
-    def runs(self) -> bool:
-        """Whether it has not ended yet."""
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-    def wait(self) -> "subprocess.CompletedProcess[str]":
-        """What it left, once it has ended."""
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return subprocess.CompletedProcess(self._arguments, code, *(file.read_text() for file in self._files))
 
 
 def torchrun(world_size: int, *settings: str, options: tuple[str, ...] = (), **extra: Any) -> "subprocess.Popen[str]":

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from src.run import jsonl, provenance
+from src.run.run import read_status
+from tests.helpers.processes import family
 from tests.helpers.ranks import ROOT, good_job
-from tests.launch.test_launch import family
 
 SCRIPT = ROOT / "tests" / "helpers" / "container.sh"
 USER = "12345:0"  # in no /etc/passwd, and in the group root, as OpenShift has it
@@ -113,11 +114,6 @@ def container() -> Iterator[Container]:
     made.script("remove")
 
 
-def status(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "status.json").read_text())
-    return content
-
-
 def test_the_configuration(container: Container) -> None:
     config = container.config
     assert (config["Entrypoint"], config["WorkingDir"]) == (["launch/local.sh"], "/job")
@@ -137,10 +133,10 @@ def test_the_container_s_job_is_the_host_s(container: Container, mnist: str, tmp
     assert "world    2 ranks" in output
     assert "warning" not in output
     host = good_job(1, tmp_path, *SETTINGS, f"data.root={mnist}", "train.epochs=1")
-    inside = status(tmp_path / "runs" / "a")
+    inside = read_status(tmp_path / "runs" / "a")
     assert (inside["correct"], inside["weights_sha256"]) == (
-        status(host.run)["correct"],
-        status(host.run)["weights_sha256"],
+        read_status(host.run)["correct"],
+        read_status(host.run)["weights_sha256"],
     )
     assert (tmp_path / "runs" / "a" / "status.json").stat().st_uid == 12345
     facts = json.loads((tmp_path / "runs" / "a" / "provenance.json").read_text())
@@ -162,9 +158,9 @@ def test_docker_stop_saves_in_time(container: Container, mnist: str, tmp_path: P
     os.kill(first, signal.SIGTERM)
     output, _ = job.communicate(timeout=PATIENCE_SECONDS)
     assert job.returncode == 128 + signal.SIGTERM, output
-    assert (status(run)["state"], status(run)["reason"]) == ("preempted", "SIGTERM")
+    assert (read_status(run)["state"], read_status(run)["reason"]) == ("preempted", "SIGTERM")
     assert "Traceback" not in output
-    assert list((run / "checkpoints").glob(f"step-{status(run)['step']:08d}.pt"))
+    assert list((run / "checkpoints").glob(f"step-{read_status(run)['step']:08d}.pt"))
 
 
 def test_a_mistake_is_one_line(container: Container, tmp_path: Path) -> None:

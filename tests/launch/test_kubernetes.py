@@ -23,8 +23,9 @@ import yaml
 from launch import job as launch_job
 from src import interrupts
 from src.run import jsonl
+from src.run.run import read_status
+from tests.helpers.processes import family
 from tests.helpers.ranks import ROOT, good_job
-from tests.launch.test_launch import family
 
 FILE = ROOT / "launch" / "kubernetes.yaml"
 SERVICE, CLAIM, JOB = yaml.safe_load_all(FILE.read_text())
@@ -205,6 +206,7 @@ def end(*pods: "subprocess.Popen[str]") -> list[int]:
     return [pod.returncode for pod in pods]
 
 
+@pytest.mark.slow(seconds=21)
 def test_a_drained_pod_goes_on_elsewhere(cluster: Cluster, small: str, tmp_path: Path) -> None:
     cluster.settings = (*cluster.settings, "train.epochs=60")
     pods = [cluster.start(0), cluster.start(1)]
@@ -218,7 +220,7 @@ def test_a_drained_pod_goes_on_elsewhere(cluster: Cluster, small: str, tmp_path:
 
     assert end(cluster.start(0), cluster.start(1)) == [0, 0]
     settings = (*SETTINGS, f"data.root={small}", "train.epochs=60")
-    unbroken = json.loads((good_job(1, tmp_path / "one", *settings).run / "status.json").read_text())
+    unbroken = read_status(good_job(1, tmp_path / "one", *settings).run)
     assert cluster.status()["weights_sha256"] == unbroken["weights_sha256"]
     events = [(event["event"], event["step"]) for event in jsonl.read(cluster.run / "events.jsonl")]
     assert [event for event in events if event[0] != "checkpoint"] == [
@@ -231,6 +233,7 @@ def test_a_drained_pod_goes_on_elsewhere(cluster: Cluster, small: str, tmp_path:
     assert end(alone) == [0]
 
 
+@pytest.mark.slow(seconds=12)
 def test_a_killed_pod_comes_back_and_the_user_s_stop_ends_all(cluster: Cluster) -> None:
     cluster.settings = (*cluster.settings, "train.epochs=100000")
     first, second = cluster.start(0), cluster.start(1)
@@ -247,6 +250,7 @@ def test_a_killed_pod_comes_back_and_the_user_s_stop_ends_all(cluster: Cluster) 
     assert cluster.status()["reason"] == "STOP file"
 
 
+@pytest.mark.slow(seconds=5)
 def test_the_first_pod_takes_the_others_with_it(cluster: Cluster) -> None:
     cluster.settings = (*cluster.settings, "train.epochs=100000")
     first, second = cluster.start(0), cluster.start(1)

@@ -17,6 +17,8 @@ import pytest
 from launch.job import FAILED, FINISHED, GO_ON, STOPPED, task, verdict
 from src.config import UserError
 from src.run import jsonl
+from src.run.run import read_status
+from tests.helpers.processes import family
 from tests.helpers.ranks import ROOT
 
 SRUN = """#!/bin/bash
@@ -79,7 +81,7 @@ def test_a_signal_to_local_saves(number: signal.Signals, small: str, tmp_path: P
         for pid in family(job.pid):
             os.kill(pid, number)
     output, errors = job.communicate(timeout=240)
-    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    status = read_status(tmp_path / "a")
     assert (status["state"], status["reason"]) == ("preempted", number.name), output + errors
     assert "Traceback" not in errors
 
@@ -94,14 +96,8 @@ def test_a_warning_to_ranks_that_are_starting_is_heard_later(small: str, tmp_pat
     for pid in family(job.pid):
         os.kill(pid, signal.SIGUSR1)
     output, errors = job.communicate(timeout=100)
-    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    status = read_status(tmp_path / "a")
     assert (status["state"], status["reason"]) == ("preempted", "SIGUSR1"), output + errors
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(found for child in children for found in family(int(child)))]
 
 
 class Slurm:
@@ -157,7 +153,7 @@ def test_slurm_trains_to_the_end(slurm: Slurm, small: str, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{tmp_path / 'a'}: finished at step 16" in done.stdout
     assert "world    2 ranks" in done.stdout  # the CPUs that Slurm granted
-    assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "finished"
+    assert read_status(tmp_path / "a")["state"] == "finished"
     assert next(event["job"] for event in jsonl.read(tmp_path / "a" / "events.jsonl")) == "77"
     assert slurm.told("srun")[0].startswith("launch/node.sh data.fallback=none data.name=idx")
     assert slurm.told("scontrol") == []

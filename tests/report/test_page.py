@@ -23,6 +23,8 @@ from src.report import __main__ as report_command
 from src.report import facts
 from src.report import page as report
 from src.run import jsonl, trained
+from src.run.run import read_status
+from tests.helpers.commands import command
 from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT, good_job, run_job
 
@@ -86,12 +88,6 @@ def show(chromium: Any) -> Iterator[Open]:
     assert trouble == []
     assert [url for url in asked if not url.startswith("file://")] == []
     assert len(asked) == len(contexts)
-
-
-def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "src.report", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240
-    )
 
 
 def copy(run: Path, to: Path, *, without: str = "") -> Path:
@@ -191,7 +187,7 @@ def test_it_is_imported_at_the_end_only() -> None:
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_headline(viewport: dict[str, int], softmax: Path, show: Open) -> None:
-    status = json.loads((softmax / "status.json").read_text())
+    status = read_status(softmax)
     page = show(softmax / report.NAME, viewport)
     text = page.inner_text("header")
     assert f"{status['correct']}/10000" in text
@@ -619,7 +615,7 @@ def test_several_runs_together(
 
 
 def test_mistakes_are_one_line(softmax: Path, tmp_path: Path) -> None:
-    done = command(str(tmp_path))
+    done = command("src.report", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {tmp_path}: is no run")
     assert len(done.stderr.splitlines()) == 1
@@ -633,4 +629,4 @@ def test_a_report_that_cannot_be_written_costs_a_warning(small: str, tmp_path: P
     assert job.codes == [0, 0], job.output
     assert job.output.count("warning: ") == 1
     assert "report.html: not written (" in job.output
-    assert json.loads((job.run / "status.json").read_text())["state"] == "finished"
+    assert read_status(job.run)["state"] == "finished"

@@ -1,6 +1,5 @@
 """Checkpoints: whole, atomic, hashed, pruned; what is refused, and what is set aside."""
 
-import json
 import os
 import pickle
 import resource
@@ -14,6 +13,7 @@ from src.models import logistic
 from src.run import archive, jsonl, lock
 from src.run import run as run
 from src.run.archive import Damaged
+from src.run.run import read_status
 from tests.helpers.ranks import Job, fork, good_job, run_job
 
 
@@ -22,11 +22,6 @@ def job(small: str, folder: Path, *settings: str, ranks: int = 2, fails: bool = 
     start = run_job if fails else good_job
     chosen = ("data.name=idx", f"data.root={small}", "train.epochs=4", "train.sync=bitwise", "log.every=5")
     return start(ranks, folder, *chosen, "run.name=r", *settings)
-
-
-def status(job: Job) -> dict[str, object]:
-    content: dict[str, object] = json.loads((job.run / "status.json").read_text())
-    return content
 
 
 def names(job: Job) -> list[str]:
@@ -139,7 +134,7 @@ def test_a_finished_run_says_so(small: str, tmp_path: Path) -> None:
     first = job(small, tmp_path)
     again = job(small, tmp_path, ranks=3)
     assert "is finished" in again.output
-    assert status(again) == status(first)
+    assert read_status(again.run) == read_status(first.run)
     assert again.output.count("\n") == 1
 
 
@@ -148,7 +143,7 @@ def test_more_epochs_prolong_a_finished_run(small: str, tmp_path: Path) -> None:
     job(small, tmp_path, "train.epochs=4")
     prolonged = job(small, tmp_path, "train.epochs=6", ranks=3)
     assert "resumed at step 64, 2 ranks before" in prolonged.output
-    assert status(prolonged)["weights_sha256"] == status(whole)["weights_sha256"]
+    assert read_status(prolonged.run)["weights_sha256"] == read_status(whole.run)["weights_sha256"]
 
 
 def test_contradicting_settings_are_listed(small: str, tmp_path: Path) -> None:
@@ -217,7 +212,7 @@ def test_a_changed_model_is_refused(small: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_changed_data_is_refused(small: str, tmp_path: Path) -> None:
-    from tests.conftest import write_data_set
+    from tests.helpers.data_sets import write_data_set
 
     first = job(small, tmp_path, "train.epochs=2")
     records = [first.run / name for name in ("config.yaml", "provenance.json", "status.json", "metrics.jsonl")]
@@ -255,7 +250,7 @@ def test_a_damaged_checkpoint_is_set_aside(small: str, tmp_path: Path) -> None:
     assert "DAMAGED" in again.output
     assert "resumed at step 40" in again.output
     assert "step-00000048.pt.damaged" in names(again)
-    assert status(again)["weights_sha256"] == status(whole)["weights_sha256"]
+    assert read_status(again.run)["weights_sha256"] == read_status(whole.run)["weights_sha256"]
     assert [e["file"] for e in jsonl.read(again.run / "events.jsonl") if e["event"] == "damaged"] == [newest.name]
     steps = [line["step"] for line in jsonl.read(again.run / "metrics.jsonl") if line["kind"] == "train"]
     assert steps == [line["step"] for line in jsonl.read(whole.run / "metrics.jsonl") if line["kind"] == "train"]
@@ -270,7 +265,7 @@ def test_a_damaged_checkpoint_is_set_aside(small: str, tmp_path: Path) -> None:
         (again.run / "checkpoints" / "best.pt").write_bytes(best)
         last = job(small, tmp_path, ranks=1)
         assert told in last.output
-        assert status(last)["weights_sha256"] == status(whole)["weights_sha256"]
+        assert read_status(last.run)["weights_sha256"] == read_status(whole.run)["weights_sha256"]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(small: str, tmp_path: Path) -> None:
@@ -279,7 +274,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(small: str, tmp_path: P
     assert "the loss is not finite at step" in failed.output
     assert "with learning rate 1e+38" in failed.output
     assert "Traceback" not in failed.output
-    found = status(failed)
+    found = read_status(failed.run)
     assert found["state"] == "failed"
     assert "not finite" in str(found["reason"])
     newest = [name for name in names(failed) if name.startswith("step-")][-1]
@@ -301,7 +296,7 @@ def test_a_full_disk_costs_one_checkpoint_and_says_so(
     monkeypatch.setattr(archive, "write", full)
     done = job(small, tmp_path)
     assert "No space left on device: this checkpoint is lost, the one before it is safe" in done.output
-    assert status(done)["state"] == "finished"
+    assert read_status(done.run)["state"] == "finished"
 
 
 def test_a_full_disk_at_the_end_is_an_error(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,4 +315,4 @@ def test_a_full_disk_at_the_end_is_an_error(small: str, tmp_path: Path, monkeypa
     failed = job(small, tmp_path, fails=True)
     assert failed.codes == [2, 2]
     assert "No space left on device; make room and run the same command" in failed.output
-    assert status(failed)["state"] == "failed"
+    assert read_status(failed.run)["state"] == "failed"

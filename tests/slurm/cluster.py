@@ -1,11 +1,11 @@
 """A Slurm cluster for tests (cluster.sh), and the jobs on it seen from outside its namespaces."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from src.run import jsonl
+from src.run.run import read_status
 from tests.helpers import hosts
 from tests.helpers.hosts import Hosts, Process, wait
 
@@ -72,7 +72,7 @@ class SlurmJob:
 
     def status(self) -> dict[str, Any]:
         """status.json."""
-        content: dict[str, Any] = json.loads((self.run / "status.json").read_text())
+        content: dict[str, Any] = read_status(self.run)
         return content
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ import pytest
 
 from src.drill.__main__ import curve
 from src.run.run import read_status
-from tests.conftest import write_data_set
 from tests.helpers import hosts
+from tests.helpers.data_sets import write_data_set
 from tests.helpers.hosts import MARK
 from tests.helpers.ranks import good_job
 from tests.slurm.cluster import Cluster, SlurmJob

@@ -11,11 +11,12 @@ import pytest
 
 from src import config
 from src.drill.__main__ import curve
+from src.run.run import read_status
 from tests.helpers.hosts import MARK, find, wait
 from tests.helpers.ranks import ROOT, good_job
+from tests.helpers.wandb_runs import expected, identity, offline, received
 from tests.slurm.cluster import Cluster, SlurmJob
 from tests.slurm.conftest import COMMON, Reference, Sbatch
-from tests.tracking.test_wandb_uploader import expected, identity, offline, received
 
 KINDS = ("start", "stop", "resume", "finish")
 ARRAY = {"a": "1", "b": "2"}  # its runs, and their tasks
@@ -34,7 +35,7 @@ def test_two_nodes_of_two_ranks_are_as_one_process(sbatch: Sbatch, mnist: str) -
     job = sbatch(*recipe, options=("-c", "2"))
     one = good_job(1, job.run.parent, *COMMON, *recipe)
     assert job.end()["ExitCode"] == "0:0", job.log()
-    single = json.loads((one.run / "status.json").read_text())
+    single = read_status(one.run)
     assert (job.status()["world_size"], single["world_size"]) == (4, 1)
     assert (job.status()["correct"], job.status()["weights_sha256"]) == (single["correct"], single["weights_sha256"])
     assert curve(job.run) == curve(one.run)

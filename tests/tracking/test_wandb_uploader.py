@@ -16,17 +16,14 @@ from src import train as train_room
 from src.run import jsonl
 from src.run import lock as lock_room
 from src.run import run as run_room
+from src.run.run import read_status
 from src.tracking import wandb_uploader
-from tests.helpers.ranks import ROOT, Command, good_job, torchrun
+from tests.helpers.commands import Command
+from tests.helpers.ranks import ROOT, good_job, torchrun
+from tests.helpers.wandb_runs import environment, expected, identity, offline, received
 from tests.helpers.wandb_server import TrackedRun, WandbServer, core_of
 
 Done: TypeAlias = "subprocess.CompletedProcess[str]"
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-
-
-def environment(home: Path, **extra: str) -> dict[str, str]:
-    """No key, no netrc, no W&B variable of whoever runs the tests."""
-    return CLEAN | {"HOME": str(home), "OMP_NUM_THREADS": "1"} | extra
 
 
 def start(small: str, home: Path, *settings: str, **extra: str) -> Command:
@@ -40,32 +37,6 @@ def train(small: str, home: Path, *settings: str, **extra: str) -> Done:
 
 def push(run: Path, home: Path, **extra: str) -> Done:
     return Command(track.main, ["push", str(run)], environment(home, **extra), home / "push").wait()
-
-
-def expected(run: Path) -> list[dict[str, Any]]:
-    """What W&B should have of metrics.jsonl."""
-    return [wandb_uploader.as_metrics(line) for line in jsonl.read(run / "metrics.jsonl")]
-
-
-def received(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What it has, without its own columns and the pictures at the end."""
-    plain = [{name: value for name, value in line.items() if not name.startswith("_")} for line in history]
-    return [line for line in plain if "epoch" in line]
-
-
-def identity(run: Path) -> str:
-    return (run / "wandb" / "id").read_text().strip()
-
-
-def offline(run: Path) -> list[dict[str, Any]]:
-    """The history in all offline pieces, in order."""
-    found = []
-    for piece in sorted((run / "wandb").glob("offline-run-*/run-*.wandb")):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(piece)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-        records = [json.loads(line) for line in done.stdout.splitlines()]
-        found += [record["history"]["item"] for record in records if record["type"] == "history"]
-    return found
 
 
 def pictured(tracked: TrackedRun) -> dict[str, int]:
@@ -111,7 +82,7 @@ def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> Non
         assert tracked.config["train"]["epochs"] == 3
         assert tracked.config["provenance"]["world_size"] == 1
         assert (tracked.name, tracked.project, tracked.tags) == ("x", "distributed-training-job", ["a", "b"])
-        status = json.loads((run / "status.json").read_text())
+        status = read_status(run)
         assert {name: tracked.summary[name] for name in status} == status
         assert pictured(tracked) == {"templates": 10, "confusion": 10, "most_wrong": 20}
         assert table(tracked, "confusion") == [[truth, *row] for truth, row in enumerate(last_confusion(run))]
@@ -127,6 +98,7 @@ def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> Non
         assert page.files["report.html"] == (run / "report.html").read_bytes()
 
 
+@pytest.mark.slow(seconds=12)
 def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         theirs = {
@@ -147,6 +119,7 @@ def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
         assert received(tracked.history) == expected(tmp_path / "runs" / "x")
 
 
+@pytest.mark.slow(seconds=18)
 def test_four_ranks_make_one_run_and_a_kill_loses_and_doubles_nothing(small: str, tmp_path: Path) -> None:
     fixed = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}", "run.name=x", "log.every=4")
     long = (*fixed, "train.epochs=400", "track.wandb=online", "checkpoint.every_steps=50", "train.sync=bitwise")
@@ -241,14 +214,17 @@ def test_a_server_that_is_unwell_costs_a_warning_and_the_run_goes_on_offline(
         server.mood = mood
         done = train(small, tmp_path, "track.timeout_seconds=90", **server.environment)
     assert done.returncode == 0, done.stderr
-    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    assert read_status(run)["state"] == "finished"
     assert done.stderr.startswith("warning: W&B: ")
     assert done.stderr.endswith(f"; tracking offline, `python -m src.track push {run}` sends it\n")
     assert done.stderr.count("\n") == 1
     assert received(offline(run)) == expected(run)
 
 
-@pytest.mark.parametrize("trouble", ["error", "gone", "core killed"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["core killed", *(pytest.param(mood, marks=pytest.mark.slow(seconds=20)) for mood in ("error", "gone"))],
+)
 def test_what_breaks_in_the_middle_is_repaired_by_push(
     trouble: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +245,7 @@ def test_what_breaks_in_the_middle_is_repaired_by_push(
         (run / run_room.STOP).touch()
         done = job.wait()
         assert done.returncode == 0, done.stderr
-        assert json.loads((run / "status.json").read_text())["state"] == "preempted"
+        assert read_status(run)["state"] == "preempted"
         assert done.stderr.count("warning: ") == 1
         assert f"`python -m src.track push {run}` sends it" in done.stderr
         assert "Traceback" not in done.stderr
@@ -279,6 +255,7 @@ def test_what_breaks_in_the_middle_is_repaired_by_push(
         assert received(tracked.history) == expected(run)
 
 
+@pytest.mark.slow(seconds=12)
 def test_a_server_that_vanishes_at_the_end_is_repaired_by_push(small: str, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "x"
     with WandbServer() as server:
