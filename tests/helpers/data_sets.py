@@ -8,6 +8,8 @@ import torch
 from src.data import dataset as data
 from tests.helpers.ranks import ROOT
 
+NOWHERE = "http://127.0.0.1:9/"  # the discard port: refuses at once
+
 
 def write_idx(file: Path, values: torch.Tensor) -> None:
     """Write a tensor of bytes as an IDX file."""

@@ -5,11 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from src import track
+from src import train as train_room
 from src.run import jsonl
 from src.tracking import wandb_uploader
+from tests.helpers.commands import Command
+from tests.helpers.wandb_server import TrackedRun
 
+Done: TypeAlias = "subprocess.CompletedProcess[str]"
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
 
 
@@ -41,4 +46,28 @@ def offline(run: Path) -> list[dict[str, Any]]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
         records = [json.loads(line) for line in done.stdout.splitlines()]
         found += [record["history"]["item"] for record in records if record["type"] == "history"]
+    return found
+
+
+def start(small: str, home: Path, *settings: str, **extra: str) -> Command:
+    fixed = ["data.name=idx", f"data.root={small}", f"run.root={home / 'runs'}", "run.name=x", "log.every=4"]
+    return Command(train_room.main, [*fixed, "train.epochs=3", *settings], environment(home, **extra), home)
+
+
+def train(small: str, home: Path, *settings: str, **extra: str) -> Done:
+    return start(small, home, *settings, **extra).wait()
+
+
+def push(run: Path, home: Path, **extra: str) -> Done:
+    return Command(track.main, ["push", str(run)], environment(home, **extra), home / "push").wait()
+
+
+def pictured(tracked: TrackedRun) -> dict[str, int]:
+    """How many pictures or rows arrived under each name, and that their files did."""
+    found = {}
+    for name in ("templates", "confusion", "most_wrong"):
+        entry = tracked.summary[name]
+        paths = entry.get("filenames") or [entry["path"]]
+        assert set(paths) <= tracked.files.keys()
+        found[name] = entry.get("nrows") or len(paths)
     return found

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from src.run import jsonl, provenance
+from src.run import jsonl
 from src.run.run import read_status
 from tests.helpers.processes import family
 from tests.helpers.ranks import ROOT, good_job
@@ -47,23 +47,6 @@ def test_nothing_gets_in_that_is_not_named() -> None:
     named = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert named[0] == "*"
     assert {line[1:] for line in named if line.startswith("!")} == {"configs", "launch", "requirements.lock", "src"}
-
-
-@pytest.mark.parametrize(
-    ("told", "known"),
-    [
-        ("", None),
-        ("94afacd8", {"commit": "94afacd8", "dirty": False}),
-        ("94afacd8-dirty", {"commit": "94afacd8", "dirty": True}),
-    ],
-)
-def test_provenance_knows_the_commit_without_git(
-    told: str, known: dict[str, Any] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setenv("IMAGE_COMMIT", told)
-    assert provenance._git() == known
 
 
 def objection() -> str:

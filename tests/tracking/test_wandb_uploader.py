@@ -7,47 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
-from src import track
-from src import train as train_room
 from src.run import jsonl
-from src.run import lock as lock_room
 from src.run import run as run_room
 from src.run.run import read_status
 from src.tracking import wandb_uploader
-from tests.helpers.commands import Command
 from tests.helpers.ranks import ROOT, good_job, torchrun
-from tests.helpers.wandb_runs import environment, expected, identity, offline, received
+from tests.helpers.wandb_runs import environment, expected, identity, offline, pictured, push, received, start, train
 from tests.helpers.wandb_server import TrackedRun, WandbServer, core_of
-
-Done: TypeAlias = "subprocess.CompletedProcess[str]"
-
-
-def start(small: str, home: Path, *settings: str, **extra: str) -> Command:
-    fixed = ["data.name=idx", f"data.root={small}", f"run.root={home / 'runs'}", "run.name=x", "log.every=4"]
-    return Command(train_room.main, [*fixed, "train.epochs=3", *settings], environment(home, **extra), home)
-
-
-def train(small: str, home: Path, *settings: str, **extra: str) -> Done:
-    return start(small, home, *settings, **extra).wait()
-
-
-def push(run: Path, home: Path, **extra: str) -> Done:
-    return Command(track.main, ["push", str(run)], environment(home, **extra), home / "push").wait()
-
-
-def pictured(tracked: TrackedRun) -> dict[str, int]:
-    """How many pictures or rows arrived under each name, and that their files did."""
-    found = {}
-    for name in ("templates", "confusion", "most_wrong"):
-        entry = tracked.summary[name]
-        paths = entry.get("filenames") or [entry["path"]]
-        assert set(paths) <= tracked.files.keys()
-        found[name] = entry.get("nrows") or len(paths)
-    return found
 
 
 def table(tracked: TrackedRun, name: str) -> Any:
@@ -163,47 +133,6 @@ def test_online_without_a_key_asks_nobody(small: str, tmp_path: Path) -> None:
     assert received(offline(tmp_path / "runs" / "x")) == expected(tmp_path / "runs" / "x")
 
 
-def test_push_sends_an_offline_run_once(small: str, tmp_path: Path) -> None:
-    train(small, tmp_path)
-    train(small, tmp_path, "train.epochs=5")
-    run = tmp_path / "runs" / "x"
-    (run / "report.html").write_text("<p>what was learned</p>")
-    with WandbServer() as server:
-        sent = len(expected(run))
-        assert f"{sent} lines sent" in push(run, tmp_path, **server.environment).stdout
-        assert "0 lines sent" in push(run, tmp_path, **server.environment).stdout
-        (tracked,) = server.runs.values()
-        assert list(server.runs) == [identity(run)]
-        assert received(tracked.history) == expected(run)
-        model, report = (sent for sent in tracked.artifacts if sent.kind != "run_table")  # W&B makes those of tables
-        assert (model.kind, report.kind) == ("model", "report")
-        assert report.files["report.html"] == b"<p>what was learned</p>"
-        assert model.metadata == report.metadata == run_room.read_status(run)
-        assert pictured(tracked) == {"templates": 10, "confusion": 10, "most_wrong": 20}
-
-
-def test_push_without_a_key_or_a_run_says_so(small: str, tmp_path: Path) -> None:
-    train(small, tmp_path, "track.wandb=disabled")
-    done = push(tmp_path / "runs" / "x", tmp_path)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "error: no W&B key is set up: run `wandb login`, or set WANDB_API_KEY\n",
-    )
-    done = push(tmp_path, tmp_path, WANDB_API_KEY="0" * 40)
-    assert done.returncode == 2
-    assert "is no run" in done.stderr
-
-
-def test_push_waits_for_no_job_that_still_trains(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(small, tmp_path, "track.wandb=disabled", "train.epochs=1")
-    monkeypatch.setattr(lock_room, "LOCK_SECONDS", 0.1)
-    lock = lock_room.hold(tmp_path / "runs" / "x")
-    done = push(tmp_path / "runs" / "x", tmp_path, WANDB_API_KEY="0" * 40)
-    os.close(lock)
-    assert done.returncode == 2
-    assert "is in use by host " in done.stderr
-
-
 @pytest.mark.parametrize("mood", ["error", "hang", "reject", "gone"])
 def test_a_server_that_is_unwell_costs_a_warning_and_the_run_goes_on_offline(
     mood: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -285,32 +214,6 @@ def test_a_broken_or_missing_wandb_costs_a_warning(body: str, said: str, small: 
     assert done.returncode == 0
     assert done.stderr.count("warning: ") == 1
     assert said in done.stderr
-
-
-def test_disabled_does_not_import_wandb(small: str, tmp_path: Path) -> None:
-    (tmp_path / "wandb.py").write_text("raise SystemExit('imported')")
-    done = train(small, tmp_path, "track.wandb=disabled", PYTHONPATH=str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert not (tmp_path / "runs" / "x" / "wandb").exists()
-
-
-def test_secrets_stay_out(small: str, tmp_path: Path) -> None:
-    """Of all files and of all that is printed: also where a mirror with a password does not answer."""
-    key, mirror = "5ec4e7" * 7, "data.mirrors=[http://user:hunter2@127.0.0.1:9/mirror]"
-    nowhere = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    theirs = {"WANDB_API_KEY": key, "WANDB_MODE": "offline", **nowhere}
-    done = [
-        train(small, tmp_path, mirror, **theirs),
-        train(small, tmp_path, mirror, "data.name=mnist", "data.fallback=none", f"data.root={tmp_path}", **theirs),
-    ]
-    assert [one.returncode for one in done] == [0, 2], done
-    assert "http://***@127.0.0.1:9/mirror: " in done[1].stderr
-    files = [file for file in tmp_path.rglob("*") if file.is_file()]
-    content = b"".join(file.read_bytes() for file in files) + str(done[0].stdout + done[0].stderr).encode()
-    content += str(done[1].stdout + done[1].stderr).encode()
-    assert b"127.0.0.1:9/mirror" in content
-    assert b"hunter2" not in content
-    assert key.encode() not in content
 
 
 def test_a_line_becomes_metrics() -> None:

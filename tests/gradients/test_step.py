@@ -1,0 +1,37 @@
+"""What a step has in common on all ranks: its votes to stop, and its random numbers."""
+
+from pathlib import Path
+
+import torch
+
+from src import schema
+from src.data.loader import Batches
+from src.gradients import build as gradients
+from src.gradients import step as step_room
+from src.models import logistic
+from src.world.world import World
+from tests.helpers.gradient_steps import BATCH, CPU, split, tutorial
+from tests.helpers.ranks import in_world
+
+
+def test_votes_reach_every_rank(tmp_path: Path) -> None:
+    def work(world: World) -> list[bool]:
+        chosen = schema.Train(global_batch_size=BATCH)
+        number, own = gradients.shards(chosen, world)
+        batches = Batches(split(), chosen, own, number, CPU)
+        way = gradients.build(tutorial(), logistic.loss_function("bce"), chosen, world)
+        totals = (
+            way.compute(parts, batches.count(step), step, world.rank == 1 and step == 1)
+            for step, parts in enumerate(batches.epoch(0))
+        )
+        return [step_room.agreed(total, step) for step, total in enumerate(totals)]
+
+    assert in_world(3, work, tmp_path).values == [[False, True, False]] * 3
+
+
+def test_votes_that_are_tensors_are_asked_for_now_and_then() -> None:
+    """On a GPU, asking costs a wait for it."""
+    wanted = step_room.Total(torch.tensor(0.0), torch.tensor(2.0))
+    steps = [step for step in range(1, 40) if step_room.agreed(wanted, step)]
+    assert steps == [step_room.GPU_LOOK_STEPS, 2 * step_room.GPU_LOOK_STEPS]
+    assert not step_room.agreed(step_room.Total(torch.tensor(0.0), torch.tensor(0.0)), step_room.GPU_LOOK_STEPS)
