@@ -42,6 +42,25 @@ def test_source_is_ascii(file: Path) -> None:
     assert file.read_text().isascii()
 
 
+def mirrored(file: Path) -> Path:
+    """Where a file of src/ is tested: src/run/lock.py in tests/run/test_lock.py, a __main__.py in test_main.py."""
+    name = file.name.replace("__main__", "main")
+    return ROOT / "tests" / file.relative_to(ROOT / "src").with_name(f"test_{name}")
+
+
+def test_every_source_file_has_its_test_file() -> None:
+    sources = [file for file in (ROOT / "src").rglob("*.py") if file.name != "__init__.py"]
+    missing = sorted(str(mirrored(file).relative_to(ROOT)) for file in sources if not mirrored(file).exists())
+    assert missing == [], "write " + ", ".join(missing)
+
+
+def test_helpers_are_imported_from_helpers() -> None:
+    """A test file that imports another cannot be moved, and runs the other one's fixtures."""
+    pattern = re.compile(r"^\s*(?:from|import) tests\.(?:\w+\.)*(?:test_\w+|conftest)\b.*", re.MULTILINE)
+    found = {str(file.relative_to(ROOT)): pattern.findall(file.read_text()) for file in (ROOT / "tests").rglob("*.py")}
+    assert {file: lines for file, lines in found.items() if lines} == {}
+
+
 def slow_marks(file: Path) -> list[str]:
     """Where a test file says `mark.slow` without the seconds."""
     nodes = list(ast.walk(ast.parse(file.read_text())))

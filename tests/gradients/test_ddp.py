@@ -1,14 +1,19 @@
 """DistributedDataParallel: what the loss does not depend on is refused."""
 
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from src import schema
 from src.config import UserError
+from src.data.loader import Batches
+from src.gradients import build as gradients
+from src.models import logistic
 from src.world.world import World
-from tests.helpers.gradient_steps import steps
+from tests.helpers.gradient_steps import BATCH, CPU, STEPS, split, steps, tutorial
 from tests.helpers.ranks import in_world
 
 
@@ -35,3 +40,33 @@ def test_unused_parameters(tmp_path: Path) -> None:
         assert found[0].abs().sum() > 0
     said = "train.sync=ddp: the loss does not depend on parameters of the model (unused.weight, unused.bias); "
     assert all(value.startswith(said) for value in in_world(2, refused, tmp_path).values)
+
+
+def test_a_world_of_one_needs_no_wrapper() -> None:
+    found, losses, name = steps(tutorial)(World())
+    assert name == "none (one rank)"
+    assert (len(found), len(losses)) == (STEPS, STEPS)
+
+
+@pytest.mark.parametrize("exchange", ["auto", "backend"])
+def test_every_rank_has_the_same_gradients_and_the_sum_of_the_losses(exchange: str, tmp_path: Path) -> None:
+    """DDP would average over ranks whose shares differ: 50 samples on 3 ranks are 17, 17 and 16."""
+    values = in_world(3, steps(tutorial, f"train.exchange={exchange}"), tmp_path).values
+    for found, losses, _ in values[1:]:
+        assert losses == values[0][1]
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, values[0][0], strict=True))
+
+
+def test_seconds_of_waiting_are_counted(tmp_path: Path) -> None:
+    def work(world: World) -> float:
+        chosen = schema.Train(global_batch_size=BATCH)
+        number, own = gradients.shards(chosen, world)
+        batches = Batches(split(), chosen, own, number, CPU)
+        way = gradients.build(tutorial(), logistic.loss_function("bce"), chosen, world)
+        for step, parts in enumerate(batches.epoch(0)):
+            if world.rank == 1:
+                time.sleep(0.2)
+            way.compute(parts, batches.count(step), step, False)
+        return way.waited
+
+    assert in_world(2, work, tmp_path).values[0] > 0.2 * STEPS / 2

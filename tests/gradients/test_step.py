@@ -35,3 +35,14 @@ def test_votes_that_are_tensors_are_asked_for_now_and_then() -> None:
     steps = [step for step in range(1, 40) if step_room.agreed(wanted, step)]
     assert steps == [step_room.GPU_LOOK_STEPS, 2 * step_room.GPU_LOOK_STEPS]
     assert not step_room.agreed(step_room.Total(torch.tensor(0.0), torch.tensor(0.0)), step_room.GPU_LOOK_STEPS)
+
+
+def test_random_numbers_are_a_function_of_seed_step_and_shard() -> None:
+    def drawn(seed: int, step: int, shard: int) -> list[float]:
+        torch.rand(step + 1)  # whatever was drawn before
+        step_room.Seed(seed, torch.device("cpu")).set(step, shard)
+        return torch.rand(4).tolist()
+
+    assert drawn(0, 5, 3) == drawn(0, 5, 3)
+    numbers = [drawn(seed, step, shard) for seed in range(3) for step in range(5) for shard in range(8)]
+    assert len({tuple(one) for one in numbers}) == 3 * 5 * 8

@@ -3,8 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,7 @@ from tests.helpers import hosts
 from tests.helpers.data_sets import write_data_set
 from tests.helpers.hosts import MARK
 from tests.helpers.ranks import good_job
-from tests.slurm.cluster import Cluster, SlurmJob
-
-EPOCHS = 15  # of 100 steps: a test must find the job before its end, and wait for it
-COMMON = (
-    "data.name=idx",
-    "train.sync=bitwise",
-    "train.device=cpu",
-    f"train.epochs={EPOCHS}",
-    "checkpoint.every_steps=100",
-    "log.every=20",
-    "log.seconds=0",
-)
+from tests.slurm.cluster import COMMON, Cluster, Reference, Sbatch, SlurmJob
 
 
 @pytest.fixture(scope="session")
@@ -40,28 +28,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made.down()
 
 
-@dataclass(frozen=True)
-class Reference:
-    """An uninterrupted run in one process: the data root, the hash of its weights, the lines of metrics.jsonl."""
-
-    data: str
-    digest: str
-    curve: list[str]
-
-    def has(self, run: Path) -> bool:
-        """Whether another run has come to the same weights, with each line once."""
-        return (read_status(run).get("weights_sha256"), curve(run)) == (self.digest, self.curve)
-
-
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("reference")
     write_data_set(folder / "IDX" / "raw", 6400, 200)
     run = good_job(1, folder, *COMMON, f"data.root={folder}", "run.name=r").run
     return Reference(str(folder), read_status(run)["weights_sha256"], curve(run))
-
-
-Sbatch = Callable[..., SlurmJob]
 
 
 @pytest.fixture

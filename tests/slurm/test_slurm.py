@@ -15,8 +15,7 @@ from src.run.run import read_status
 from tests.helpers.hosts import MARK, find, wait
 from tests.helpers.ranks import ROOT, good_job
 from tests.helpers.wandb_runs import expected, identity, offline, received
-from tests.slurm.cluster import Cluster, SlurmJob
-from tests.slurm.conftest import COMMON, Reference, Sbatch
+from tests.slurm.cluster import COMMON, Cluster, Reference, Sbatch, SlurmJob
 
 KINDS = ("start", "stop", "resume", "finish")
 ARRAY = {"a": "1", "b": "2"}  # its runs, and their tasks
