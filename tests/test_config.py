@@ -11,6 +11,7 @@ from tests.helpers.ranks import ROOT
 MISTAKES = {
     "lr=1": "did you mean optim.lr?",
     "trian.epochs=2": "did you mean train.epochs?",
+    "epochs=3": "did you mean train.epochs?",
     "nonsense=1": "--help lists all keys",
     "--lr=1": "write optim.lr=1",
     "--train.epochs": "write train.epochs=VALUE",

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,9 @@ def truncated(root: Path) -> None:
         ("train.loss=bce", lambda _: None, "only data.* may differ from the run's own settings"),
     ],
 )
-def test_data_that_does_not_fit(setting: str, make: object, said: str, best: Path, tmp_path: Path) -> None:
-    assert callable(make)
+def test_data_that_does_not_fit(
+    setting: str, make: Callable[[Path], object], said: str, best: Path, tmp_path: Path
+) -> None:
     make(tmp_path)
     done = command("src.evaluate", str(best), "data.name=idx", f"data.root={tmp_path}", setting)
     assert done.returncode == 2, done.stderr

@@ -12,7 +12,6 @@ from src.data import dataset as data
 from src.doctor import __main__ as doctor
 from src.doctor import storage_checks
 from src.doctor.findings import Finding
-from tests.helpers.data_sets import mnist_mirrors
 from tests.helpers.namespaces import doctor_in
 from tests.helpers.plans import planned
 from tests.helpers.ranks import ROOT, good_job
@@ -69,7 +68,6 @@ def test_data_that_would_be_fetched_is_not(tmp_path: Path) -> None:
     found = asked("data", root, f"data.mirrors=[{mirror}]", "data.fallback=none")
     assert (found.colour, found.found.endswith(f"will be fetched from {mirror}")) == ("yellow", True)
     assert not (tmp_path / "data").exists()
-    assert mnist_mirrors()
 
 
 def test_a_run_directory_that_works(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from src.run import archive
 from src.run import run as run
 from src.run.run import read_status
+from tests.helpers.data_sets import write_data_set
 from tests.helpers.short_runs import job
 
 
@@ -46,8 +47,6 @@ def test_never_sets_the_old_run_aside(small: str, tmp_path: Path) -> None:
 
 
 def test_changed_data_is_refused(small: str, tmp_path: Path) -> None:
-    from tests.helpers.data_sets import write_data_set
-
     first = job(small, tmp_path, "train.epochs=2")
     records = [first.run / name for name in ("config.yaml", "provenance.json", "status.json", "metrics.jsonl")]
     before = [file.read_bytes() for file in records]
