@@ -1,4 +1,4 @@
-"""Data sets for the tests: a small one made here, and the real MNIST where it can be had."""
+"""Data sets and a trained run that many tests share: a small data set, the real MNIST where it is available."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and one clear line for what cannot be used."""
+"""Settings from defaults, a file and the command line; each mistake is one line that names the fix."""
 
 from pathlib import Path
 
@@ -64,12 +64,12 @@ def test_mistakes_in_a_file_name_the_file(text: str, advice: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("text", ["", "# a comment\n", "train:\n", "train: {}\ndata:\n  # name: digits\n"])
-def test_a_file_may_say_nothing(text: str, tmp_path: Path) -> None:
+def test_an_empty_file_changes_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     assert config.parse([f"config={tmp_path / 'mine.yaml'}"]) == schema.Config()
 
 
-def test_one_file_at_most() -> None:
+def test_a_second_config_file_is_refused() -> None:
     with pytest.raises(UserError, match=r"config= is given 2 times \(a.yaml, b.yaml\): give one file"):
         config.parse(["config=a.yaml", "config=b.yaml"])
 

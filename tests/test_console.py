@@ -1,4 +1,4 @@
-"""What a person sees: rank 0 speaks, errors are one line with their exit code, progress is true."""
+"""The console: rank 0 prints, expected errors are one line with their exit code."""
 
 import json
 from pathlib import Path

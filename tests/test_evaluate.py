@@ -1,4 +1,4 @@
-"""A run measured again, on its own data and on others, and left as it is."""
+"""`python -m src.evaluate`: a run is evaluated again, on its own data or on others, and not changed."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.helpers.commands import command
 from tests.helpers.data_sets import write_data_set, write_idx
 
 
-def test_it_prints_what_training_prints(best: Path) -> None:
+def test_it_prints_the_result_of_training_again(best: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in best.rglob("*")}
     done = command("src.evaluate", str(best))
     status = read_status(best)
@@ -25,7 +25,7 @@ def test_it_prints_what_training_prints(best: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in best.rglob("*")} == before
 
 
-def test_other_data_and_a_file_where_it_is_asked_for(best: Path, small: str, tmp_path: Path) -> None:
+def test_other_data_and_the_written_file(best: Path, small: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(best, run)
     done = command("src.evaluate", str(run), "data.name=idx", "--write", f"data.root={small}")

@@ -1,4 +1,4 @@
-"""Exports, read by their own libraries, predict what torch predicts; nothing half-done is left."""
+"""Exported models predict what torch predicts, and no partial file is left."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.helpers.commands import command
 from tests.helpers.namespaces import in_namespaces
 
 
-def test_onnx_goes_from_bytes_to_probabilities(best: Path, tmp_path: Path) -> None:
+def test_the_onnx_model_maps_bytes_to_probabilities(best: Path, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="`make setup-export` installs it")
     file = tmp_path / "model.onnx"
     done = command("src.export", str(best), "--to", "onnx", "--file", str(file))

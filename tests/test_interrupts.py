@@ -1,4 +1,4 @@
-"""Stopping: whoever asks, all stop after the same step, save, and the same command goes on."""
+"""Stopping: on any request all ranks stop after the same step and save, and the same command resumes."""
 
 import contextlib
 import fcntl
@@ -55,7 +55,7 @@ def workers(process: "subprocess.Popen[str]") -> list[int]:
 
 
 def end(process: "subprocess.Popen[str]") -> str:
-    """The job's output once its last process is gone, which must be within half a minute."""
+    """The job's output, once its last process has ended; fails if one is left after half a minute."""
     output, _ = process.communicate(timeout=240)
     deadline = time.monotonic() + 30
     while alive(process.pid):
@@ -98,19 +98,19 @@ def test_the_stop_file_and_then_the_same_command(small: str, tmp_path: Path) -> 
     assert {step for step in range(10, max(steps), 10) if step % 64 % 10 == 0 and step < 64} <= set(steps)
 
 
-def test_the_clock(small: str, tmp_path: Path) -> None:
+def test_max_minutes(small: str, tmp_path: Path) -> None:
     done = job(small, tmp_path, "train.max_minutes=0.01").wait()
     assert done.codes == [0, 0]
     assert read_status(done.run)["reason"] == "train.max_minutes"
 
 
-def test_slurm_s_end_time(small: str, tmp_path: Path) -> None:
+def test_the_end_time_of_a_slurm_job(small: str, tmp_path: Path) -> None:
     end_time = int(time.time() + interrupts.SLURM_MARGIN_SECONDS) + 3
     done = job(small, tmp_path, environment={"SLURM_JOB_END_TIME": str(end_time)}).wait()
     assert read_status(done.run)["reason"] == "Slurm's time limit"
 
 
-def test_kill_9_of_torchrun_leaves_nothing(small: str, tmp_path: Path) -> None:
+def test_kill_9_of_torchrun_leaves_no_process(small: str, tmp_path: Path) -> None:
     process = under_torchrun(small, tmp_path)
     reach(tmp_path, 20)
     process.kill()
@@ -118,7 +118,7 @@ def test_kill_9_of_torchrun_leaves_nothing(small: str, tmp_path: Path) -> None:
     assert read_status(tmp_path / "runs" / "r")["state"] == "preempted"
 
 
-def test_kill_9_of_a_rank_leaves_nothing_and_is_named(small: str, tmp_path: Path) -> None:
+def test_kill_9_of_a_rank_ends_the_job_and_names_the_rank(small: str, tmp_path: Path) -> None:
     started = job(small, tmp_path)
     reach(tmp_path, 20)
     os.kill(started.pids[1], signal.SIGKILL)
@@ -128,7 +128,7 @@ def test_kill_9_of_a_rank_leaves_nothing_and_is_named(small: str, tmp_path: Path
     assert read_status(done.run)["state"] == "failed"
 
 
-def test_max_restarts_goes_on(small: str, tmp_path: Path) -> None:
+def test_max_restarts_resumes(small: str, tmp_path: Path) -> None:
     process = under_torchrun(small, tmp_path, "train.epochs=60", options=("--max-restarts=3",))
     reach(tmp_path, 200)
     os.kill(workers(process)[0], signal.SIGKILL)
@@ -140,7 +140,7 @@ def test_max_restarts_goes_on(small: str, tmp_path: Path) -> None:
 
 
 def importing(pid: int) -> bool:
-    """Whether the process is the job's, no more a fork of this one, and has begun to import torch."""
+    """Whether the process runs src.train (no longer a fork of this one) and has started to import torch."""
     with contextlib.suppress(OSError):
         return b"src.train" in Path(f"/proc/{pid}/cmdline").read_bytes() and (
             "libtorch" in Path(f"/proc/{pid}/maps").read_text()
@@ -148,7 +148,7 @@ def importing(pid: int) -> bool:
     return False
 
 
-def test_kill_9_of_torchrun_leaves_nothing_that_still_starts(small: str, tmp_path: Path) -> None:
+def test_kill_9_of_torchrun_during_the_start_leaves_no_process(small: str, tmp_path: Path) -> None:
     process = under_torchrun(small, tmp_path)
     while sum(map(importing, workers(process))) < 2:
         assert process.poll() is None
@@ -159,7 +159,7 @@ def test_kill_9_of_torchrun_leaves_nothing_that_still_starts(small: str, tmp_pat
 
 
 def test_a_terminal_shows_a_bar_and_one_line_for_ctrl_c(small: str, tmp_path: Path) -> None:
-    """What `python -m src.train` shows on one: a bar that moves in its line, and no traceback, also while it starts."""
+    """`python -m src.train` shows a progress bar in one line, and no traceback, also when interrupted in its start."""
     command = [sys.executable, "-m", "src.train", *LONG, f"data.root={small}", f"run.root={tmp_path / 'runs'}"]
     with terminal(command) as (pid, screen):
         while not importing(pid):
@@ -178,7 +178,7 @@ def test_a_terminal_shows_a_bar_and_one_line_for_ctrl_c(small: str, tmp_path: Pa
 
 
 class Screen:
-    """What a process shows on its terminal."""
+    """A terminal: what its process has printed."""
 
     def __init__(self, handle: int) -> None:
         self.handle, self.shown = handle, b""
@@ -191,7 +191,7 @@ class Screen:
                 self.shown += some
 
     def until_ctrl_c(self) -> str:
-        """Press Ctrl-C; all that was shown when the process has left."""
+        """Press Ctrl-C; returns all that was printed until the process ended."""
         os.write(self.handle, b"\x03")
         self._reader.join(timeout=240)
         assert not self._reader.is_alive()
@@ -227,7 +227,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     time.sleep(interrupts.SAME_SECONDS + 0.2)
     assert process.poll() is None, "torchrun repeats the first Ctrl-C at once"
-    for _ in range(20):  # a busy machine hears the first one late
+    for _ in range(20):  # on a busy machine the first one may be handled late
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             assert process.wait(timeout=1.5) == 130

@@ -1,4 +1,4 @@
-"""The Makefile's setup targets, with a uv that only notes what it is asked for."""
+"""The Makefile's setup targets, with a fake uv that writes down its arguments."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The project's own files: the workflow, and where the rooms' locks are."""
+"""The project's files: the workflow, which file may import what, and how the tests mirror src/."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ LOCKED = {
 }
 
 
-def test_the_workflow_is_one_and_runs_what_ci_runs() -> None:
+def test_the_workflow_is_valid_and_runs_ci() -> None:
     pytest.importorskip("check_jsonschema")
     file = ROOT / ".github" / "workflows" / "check.yml"
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(file)]
@@ -28,7 +28,7 @@ def test_the_workflow_is_one_and_runs_what_ci_runs() -> None:
 
 
 @pytest.mark.parametrize(("package", "rooms"), LOCKED.items())
-def test_the_rooms_locks(package: str, rooms: set[str]) -> None:
+def test_only_these_files_import_the_package(package: str, rooms: set[str]) -> None:
     pattern = re.compile(rf"^\s*(?:import|from) {re.escape(package)}\b", re.MULTILINE)
     src = ROOT / "src"
     found = {str(file.relative_to(src)) for file in src.rglob("*.py") if pattern.search(file.read_text())}
@@ -55,14 +55,14 @@ def test_every_source_file_has_its_test_file() -> None:
 
 
 def test_helpers_are_imported_from_helpers() -> None:
-    """A test file that imports another cannot be moved, and runs the other one's fixtures."""
+    """What several test files need is in tests/helpers/, so that test files can be moved."""
     pattern = re.compile(r"^\s*(?:from|import) tests\.(?:\w+\.)*(?:test_\w+|conftest)\b.*", re.MULTILINE)
     found = {str(file.relative_to(ROOT)): pattern.findall(file.read_text()) for file in (ROOT / "tests").rglob("*.py")}
     assert {file: lines for file, lines in found.items() if lines} == {}
 
 
 def slow_marks(file: Path) -> list[str]:
-    """Where a test file says `mark.slow` without the seconds."""
+    """The places of `mark.slow` without `seconds=` in a test file."""
     nodes = list(ast.walk(ast.parse(file.read_text())))
     good = {
         id(node.func)

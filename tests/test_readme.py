@@ -1,4 +1,4 @@
-"""The README tells the truth: its settings are the job's, its commands run, its copy map points."""
+"""The README is right: its settings, its commands and its links into the source."""
 
 import ast
 import os
@@ -59,7 +59,7 @@ def run(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(command: str) -> str:
-    """Run a command as the README's reader would, with this interpreter's folder on PATH; returns what it printed."""
+    """Run a shell command with this interpreter's folder on PATH; returns its output."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, env=variables, timeout=240)
@@ -78,7 +78,7 @@ def test_its_training_commands_train(command: str, mnist: str, tmp_path: Path) -
     assert " 1 epochs, 938 steps" in call(command + small)
 
 
-# What makes a command of the README quick, and keeps it out of this checkout.
+# What is added to each command, to make it quick and to write outside this checkout.
 ASIDE = {
     "src.doctor": "run.root={folder} --only cores",
     "src.status": "{root}",

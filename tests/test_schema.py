@@ -1,4 +1,4 @@
-"""Settings: their fingerprint, which tells results apart."""
+"""Every setting has a meaning and valid limits; the fingerprint covers those that shape the weights."""
 
 from src import config, schema
 

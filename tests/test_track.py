@@ -1,4 +1,4 @@
-"""`python -m src.track push`: what W&B does not have yet is sent, once."""
+"""`python -m src.track push` sends W&B the lines that it does not have yet, once."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,9 @@ def test_push_sends_an_offline_run_once(small: str, tmp_path: Path) -> None:
         (tracked,) = server.runs.values()
         assert list(server.runs) == [identity(run)]
         assert received(tracked.history) == expected(run)
-        model, report = (sent for sent in tracked.artifacts if sent.kind != "run_table")  # W&B makes those of tables
+        model, report = (
+            sent for sent in tracked.artifacts if sent.kind != "run_table"
+        )  # wandb makes a run_table for each table
         assert (model.kind, report.kind) == ("model", "report")
         assert report.files["report.html"] == b"<p>what was learned</p>"
         assert model.metadata == report.metadata == run_room.read_status(run)
@@ -42,7 +44,7 @@ def test_push_without_a_key_or_a_run_says_so(small: str, tmp_path: Path) -> None
     assert "is no run" in done.stderr
 
 
-def test_push_waits_for_no_job_that_still_trains(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_refuses_a_run_that_is_training(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(small, tmp_path, "track.wandb=disabled", "train.epochs=1")
     monkeypatch.setattr(lock_room, "LOCK_SECONDS", 0.1)
     lock = lock_room.hold(tmp_path / "runs" / "x")

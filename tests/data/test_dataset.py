@@ -1,4 +1,4 @@
-"""Files: fetched once, checked, never half; and the digits where there is nothing else."""
+"""Choosing a data set: damaged files are named, and the rendered digits replace a missing MNIST."""
 
 import os
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_broken_files_are_named(how: str, advice: str, tmp_path: Path) -> None:
     assert "Traceback" not in job.output
 
 
-def test_mnist_itself_altered_is_named(mnist: str, tmp_path: Path) -> None:
+def test_an_altered_mnist_file_is_named(mnist: str, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name in data.FILES:
@@ -66,7 +66,7 @@ def test_mnist_itself_altered_is_named(mnist: str, tmp_path: Path) -> None:
         data.load(schema.Data(root=str(tmp_path)), World(), print)
 
 
-def test_the_digits_stand_in_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_mnist_falls_back_to_the_digits_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
     from torchvision import datasets
@@ -85,10 +85,10 @@ def test_the_digits_stand_in_and_say_so(tmp_path: Path, monkeypatch: pytest.Monk
     assert facts["data"]["sha256"] == digits.SHA256
 
 
-def test_a_folder_of_somebody_else_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0)
     before = os.geteuid()
-    os.seteuid(before or 12345)  # root may look everywhere
+    os.seteuid(before or 12345)  # root can read every folder
     try:
         with pytest.raises(config.UserError, match=r"^data\.root: .* cannot be read by user \d+; chmod it"):
             data.prepare(schema.Data(root=str(tmp_path / "theirs" / "data")), print)

@@ -1,4 +1,4 @@
-"""Files: fetched once, checked, never half."""
+"""Downloads: each file once for all ranks, verified, and never a partial file."""
 
 import gzip
 import hashlib
@@ -86,9 +86,9 @@ def settings(root: Path, *mirrors: str, fallback: str = "none", name: str = "kmn
 
 
 def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[str]:
-    """Four ranks fetch at once; what each one then has, or the one-line error each one gets.
+    """Load the data on all ranks at once; returns the fingerprint that each rank has, or its error message.
 
-    What they say is in the folder's output-0.
+    Rank 0's output is in the folder's output-0.
     """
     from src.world import world as distributed
 
@@ -119,8 +119,8 @@ def test_four_ranks_fetch_each_file_once(way: str, packed: Path, tmp_path: Path)
         assert re.search(rf"^fetching {data.FILES[0]}.gz: 0.\d of 0.2 MB$", said, re.MULTILINE)
 
 
-def test_a_disk_that_fills_up_is_no_mirror_s_fault(packed: Path, tmp_path: Path) -> None:
-    """It must not lead to other data: the digits would be an answer to a question that nobody asked."""
+def test_a_full_disk_is_not_reported_as_a_mirror_failure(packed: Path, tmp_path: Path) -> None:
+    """A full disk must not make the job train on the rendered digits instead."""
 
     def work() -> str:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
@@ -136,7 +136,7 @@ def test_a_disk_that_fills_up_is_no_mirror_s_fault(packed: Path, tmp_path: Path)
     assert not list((tmp_path / "root").rglob("*ubyte*"))
 
 
-def test_a_truncated_mirror_is_passed_over(packed: Path, tmp_path: Path) -> None:
+def test_a_truncated_download_falls_back_to_the_next_mirror(packed: Path, tmp_path: Path) -> None:
     with mirror(packed, "truncated") as (bad, _), mirror(packed) as (good, asked):
         found = start(tmp_path / "root", bad, good, folder=tmp_path)
     assert len(set(found)) == 1
@@ -170,7 +170,7 @@ def test_a_damaged_download_is_fetched_again(packed: Path, tmp_path: Path) -> No
     assert (raw / f"{data.FILES[0]}.gz").read_bytes() == b"half"
 
 
-def test_packed_files_beside_the_raw_ones_are_enough(packed: Path, tmp_path: Path) -> None:
+def test_packed_files_in_the_raw_folder_are_unpacked(packed: Path, tmp_path: Path) -> None:
     raw = tmp_path / "root" / "KMNIST" / "raw"
     raw.parent.mkdir(parents=True)
     packed.rename(raw)

@@ -1,4 +1,4 @@
-"""A finding: its colour says whether the job runs, its fix how it will."""
+"""A finding: a colour, a sentence and a fix."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ def test_the_colours() -> None:
     assert red("broken") == Finding("red", "broken", "")
 
 
-def test_a_finding_is_a_fact() -> None:
+def test_a_finding_is_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         green("well").colour = "red"  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""What the doctor says of this host's software, GPUs, processors and shared memory."""
+"""The doctor's checks of this host: software, GPUs, processors and shared memory."""
 
 import importlib.metadata
 import os

@@ -83,7 +83,7 @@ def says(_: Plan) -> None:
     raise JobFailed("this is; that was; do so")
 
 
-def test_no_check_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_hangs_or_raises_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = {
         "hangs": Check(hangs, "wake it"),  # type: ignore[arg-type]
         "fails": Check(fails),  # type: ignore[arg-type]

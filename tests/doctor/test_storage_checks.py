@@ -1,4 +1,4 @@
-"""What the doctor says of the data set, the run directory and the disk; and that it leaves nothing there."""
+"""The doctor's checks of the data set, the run directory and the disk; they leave no file behind."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from tests.helpers.ranks import ROOT, good_job
 
 
 def asked(check: str, *arguments: str) -> Finding:
-    """One check, with whatever it raises."""
+    """The finding of one check."""
     ((_, finding),) = doctor.examine(planned(*arguments), [check])
     return finding
 
@@ -45,7 +45,7 @@ def test_data_that_is_whole_truncated_or_missing(small: str, tmp_path: Path) -> 
     assert found.found.startswith(f"idx: {data.TEST[0]} not in ")
 
 
-def test_altered_data_has_a_fix(mnist: str, tmp_path: Path) -> None:
+def test_the_fix_for_altered_data(mnist: str, tmp_path: Path) -> None:
     shutil.copytree(mnist, tmp_path, dirs_exist_ok=True)
     with (tmp_path / "MNIST" / "raw" / data.TEST[1]).open("r+b") as stream:
         stream.seek(100)
@@ -55,7 +55,7 @@ def test_altered_data_has_a_fix(mnist: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_network")
-def test_data_that_would_be_fetched_is_not(tmp_path: Path) -> None:
+def test_the_data_check_downloads_nothing(tmp_path: Path) -> None:
     root = f"data.root={tmp_path / 'data'}"
     mirror = tmp_path / "mirror"
     assert asked("data", root, f"data.mirrors=[{mirror}]").colour == "yellow"
@@ -95,7 +95,7 @@ def test_locks_that_do_not_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert f"locking in {tmp_path} fails: a second process is let in" in found.found
 
 
-def test_a_run_that_is_gone_after_the_next_boot(tmp_path: Path) -> None:
+def test_a_run_directory_in_memory_is_a_warning(tmp_path: Path) -> None:
     prepare = f"mount -t tmpfs tmpfs {tmp_path}"
     (line,) = doctor_in("--mount", prepare, f"run.root={tmp_path}", "--only", "run")
     assert line["state"] == "yellow"

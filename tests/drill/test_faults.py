@@ -1,4 +1,4 @@
-"""A fault strikes the checkpoint that it is told to strike, in the way that it is told."""
+"""Each fault hits the checkpoint of its number, and no other."""
 
 import signal
 from pathlib import Path

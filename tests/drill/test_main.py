@@ -1,4 +1,4 @@
-"""The drill passes its scenarios, and would not pass a run that lost something."""
+"""The drill: its scenarios pass, and a run that lost something fails."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def finished(path: Path, weights: str, *steps: int) -> Path:
         ("a", (1, 2, 2, 3), "metrics.jsonl differs"),
     ],
 )
-def test_what_the_drill_calls_lost(weights: str, steps: tuple[int, ...], problem: str, tmp_path: Path) -> None:
+def test_differences_that_fail_the_drill(weights: str, steps: tuple[int, ...], problem: str, tmp_path: Path) -> None:
     reference = finished(tmp_path / "reference", "a", 1, 2, 3)
     assert drill._difference(finished(tmp_path / "run", weights, *steps), reference) == problem
 

@@ -1,4 +1,4 @@
-"""The drill's means: it finds the ranks, waits for a step, and notices what is left behind."""
+"""The drill's processes: finding the ranks, waiting for a step, noticing what is left behind."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def parent() -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def test_children_and_the_session_s_processes(drill: Drill) -> None:
+def test_finding_the_ranks_and_the_processes_of_a_session(drill: Drill) -> None:
     with parent() as process:
         assert process.stdout is not None
         numbers = {int(process.stdout.readline()), int(process.stdout.readline())}
@@ -66,11 +66,11 @@ def test_a_step_is_waited_for_until_the_job_ends(drill: Drill) -> None:
     drill.reach(200, 240)
     drill.process = subprocess.Popen(["true"])
     drill.process.wait()
-    drill.reach(1000, 2000)  # nothing trains any more
+    drill.reach(1000, 2000)  # returns at once: the job has ended
     assert drill.step() == 250
 
 
-def test_a_seed_repeats_a_scenario_s_moments(tmp_path: Path) -> None:
+def test_the_seed_decides_the_random_moments(tmp_path: Path) -> None:
     first, again, other = (Drill(tmp_path, name, 3).random.random() for name in ("a", "a", "b"))
     assert first == again != other
     assert Drill(tmp_path, "a", 4).random.random() != first

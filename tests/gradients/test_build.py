@@ -1,4 +1,4 @@
-"""However many ranks: the gradient of the global batch, and with bitwise the same bits."""
+"""On any number of ranks, the gradient is that of the global batch."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_a_model_larger_than_the_slots(settings: tuple[str, ...], tmp_path: Path
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
 
 
-def test_the_exchange_says_what_it_is(tmp_path: Path) -> None:
+def test_the_name_of_each_exchange(tmp_path: Path) -> None:
     names = {}
     for settings in ("train.sync=ddp", "train.exchange=backend", "train.sync=bitwise"):
         names[settings] = in_world(2, steps(tutorial, settings), tmp_path).values[0][2]

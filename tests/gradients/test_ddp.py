@@ -1,4 +1,4 @@
-"""DistributedDataParallel: what the loss does not depend on is refused."""
+"""DistributedDataParallel: sums instead of averages, and unused parameters are refused."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.helpers.ranks import in_world
 
 
 class HalfUsed(nn.Module):
-    """A layer that nothing depends on, as after a careless edit."""
+    """Has a layer that the loss does not depend on."""
 
     def __init__(self) -> None:
         super().__init__()

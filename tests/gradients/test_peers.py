@@ -1,4 +1,4 @@
-"""A rank that dies or stops is noticed, and named."""
+"""A dead or stopped rank is detected and named."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.helpers.ranks import fork
 
 
 def end(world: World, how: signal.Signals, timeout: float) -> str:
-    """Sum for ever; rank 1 ends in the 20th round. What rank 0 says of it, "" if it has not noticed."""
+    """Sum again and again; rank 1 sends itself the signal in the 20th round. Returns what rank 0 then raises."""
     memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), timeout)
     mine = torch.zeros(10)
     for turn in range(1000):

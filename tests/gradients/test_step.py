@@ -1,4 +1,4 @@
-"""What a step has in common on all ranks: its votes to stop, and its random numbers."""
+"""Votes to stop, which reach every rank, and the seed of each step's random numbers."""
 
 from pathlib import Path
 
@@ -29,8 +29,8 @@ def test_votes_reach_every_rank(tmp_path: Path) -> None:
     assert in_world(3, work, tmp_path).values == [[False, True, False]] * 3
 
 
-def test_votes_that_are_tensors_are_asked_for_now_and_then() -> None:
-    """On a GPU, asking costs a wait for it."""
+def test_votes_on_a_gpu_are_read_every_few_steps() -> None:
+    """Reading a tensor waits for the GPU, so it is done every GPU_LOOK_STEPS steps."""
     wanted = step_room.Total(torch.tensor(0.0), torch.tensor(2.0))
     steps = [step for step in range(1, 40) if step_room.agreed(wanted, step)]
     assert steps == [step_room.GPU_LOOK_STEPS, 2 * step_room.GPU_LOOK_STEPS]

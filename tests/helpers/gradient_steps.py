@@ -1,4 +1,4 @@
-"""A few steps of gradients, on any number of ranks and in one process without our code."""
+"""Gradients of a few steps: on any number of ranks, and in plain torch in one process."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def tutorial() -> nn.Module:
 
 
 def steps(make: Callable[[], nn.Module], *settings: str) -> Callable[[World], tuple[list[Tensor], list[float], str]]:
-    """Gradients (flat) and losses of a few steps, the last batch being short, and what it calls itself."""
+    """Work for a rank: returns each step's flat gradient, each step's loss sum, and the exchange's name."""
 
     def work(world: World) -> tuple[list[Tensor], list[float], str]:
         chosen = config.parse([f"train.global_batch_size={BATCH}", *settings]).train
@@ -53,7 +53,7 @@ def steps(make: Callable[[], nn.Module], *settings: str) -> Callable[[World], tu
 
 
 def big_batch(make: Callable[[], nn.Module]) -> tuple[list[Tensor], list[float]]:
-    """The same in one process, without anything of ours but the order."""
+    """The same gradients and losses in one process, in plain torch."""
     module, data = make(), split()
     order = torch.randperm(130, generator=torch.Generator().manual_seed(0))
     found, losses = [], []

@@ -1,4 +1,4 @@
-"""Pictures as the files that they are saved in."""
+"""Images encoded as files."""
 
 import io
 from typing import Any

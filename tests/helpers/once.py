@@ -1,4 +1,4 @@
-"""A folder that is made once for all of pytest-xdist's workers, not once in each of them."""
+"""Folders that are made once a session and shared by all pytest-xdist workers."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The report's page: written of a copied run, opened in a browser, drawn on."""
+"""The report's page in a browser: what it shows, and drawing on it."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ Open = Callable[..., Any]
 
 
 def copy(run: Path, to: Path, *, without: str = "") -> Path:
-    """A run's folder to spoil, perhaps without some files."""
+    """A copy of a run directory that a test may change, perhaps without some files."""
     shutil.copytree(run, to, ignore=shutil.ignore_patterns("report.html", *without.split()))
     return to
 
@@ -33,7 +33,7 @@ def written(run: Path) -> str:
     return report.report([run], None).read_text()
 
 
-def test_images(run: Path) -> data.Split:
+def images_of(run: Path) -> data.Split:
     return data._split(data.folder(trained.load(run).settings.data), *data.TEST)
 
 
@@ -96,10 +96,7 @@ def draw(page: Any, image: torch.Tensor, by_hand: bool) -> None:
 
 
 def expected(run: Path, pixels: torch.Tensor) -> torch.Tensor:
-    """What torch makes of one or more pictures of 28 x 28 bytes: (n, 10)."""
+    """The probabilities (n, 10) that torch computes for images of 28 x 28 bytes."""
     loaded = trained.load(run, best=False)
     with torch.no_grad():
         return gallery.probabilities(predict(loaded.module, pixels.view(-1, 784)), loaded.settings.train.loss)
-
-
-test_images.__test__ = False  # type: ignore[attr-defined]

@@ -5,5 +5,5 @@ from src.doctor.findings import Plan
 
 
 def planned(*arguments: str, ranks: int = 1, nodes: tuple[str, ...] = (), seconds: float = 300) -> Plan:
-    """What the doctor is asked about."""
+    """The plan of a job with these settings."""
     return Plan(config.parse(list(arguments)), list(arguments), ranks, list(nodes), seconds)

@@ -1,4 +1,4 @@
-"""Real ranks for tests: processes forked from this one, which has torch already, or torchrun's."""
+"""Real ranks for tests: forked from this process, which has imported torch, or started by torchrun."""
 
 import contextlib
 import faulthandler
@@ -24,8 +24,8 @@ from src.world import world as distributed
 from src.world.world import World
 
 ROOT = Path(__file__).parent.parent.parent
-torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports for a second: here once, not in every fork
-HUNG_SECONDS = 300  # a rank that takes longer says where it is, and ends
+torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports for a second: once here, not in every fork
+HUNG_SECONDS = 300  # a rank that takes longer prints its stack and ends
 
 
 @dataclass
@@ -89,9 +89,9 @@ def fork(world_size: int, work: Callable[[], Any], folder: Path, environment: di
 
 
 def _store() -> tuple[int, str]:
-    """A process that holds a store, as torchrun's agent does, and the store's port.
+    """Start a process that holds a store, as torchrun's agent does; returns its pid and the store's port.
 
-    Not this process: a fork copies locks that the store's threads hold at that moment.
+    The store is in a process of its own because a fork would copy locks that its threads hold at that moment.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -167,7 +167,7 @@ def good_job(world_size: int, folder: Path, *settings: str, environment: dict[st
 
 
 def torchrun(world_size: int, *settings: str, options: tuple[str, ...] = (), **extra: Any) -> "subprocess.Popen[str]":
-    """The training job as a user starts it; its output is in `.stdout`."""
+    """Start the training job under torchrun; its output is in `.stdout`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world_size}"]
     return subprocess.Popen(
         [*command, *options, "-m", "src.train", "track.wandb=disabled", *settings],
@@ -182,7 +182,7 @@ def torchrun(world_size: int, *settings: str, options: tuple[str, ...] = (), **e
 
 @contextlib.contextmanager
 def quiet_threads() -> Iterator[None]:
-    """One thread: what a rank has."""
+    """Compute with one thread, as a rank does."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""A run's copy at W&B beside its own record."""
+"""Runs that are tracked, what W&B received of them, and what it should have."""
 
 import json
 import os
@@ -19,17 +19,17 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
-    """No key, no netrc, no W&B variable of whoever runs the tests."""
+    """An environment without the user's W&B key, netrc and variables."""
     return CLEAN | {"HOME": str(home), "OMP_NUM_THREADS": "1"} | extra
 
 
 def expected(run: Path) -> list[dict[str, Any]]:
-    """What W&B should have of metrics.jsonl."""
+    """The history that W&B should have, from metrics.jsonl."""
     return [wandb_uploader.as_metrics(line) for line in jsonl.read(run / "metrics.jsonl")]
 
 
 def received(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What it has, without its own columns and the pictures at the end."""
+    """The history without W&B's own columns and without the images at the end."""
     plain = [{name: value for name, value in line.items() if not name.startswith("_")} for line in history]
     return [line for line in plain if "epoch" in line]
 
@@ -39,7 +39,7 @@ def identity(run: Path) -> str:
 
 
 def offline(run: Path) -> list[dict[str, Any]]:
-    """The history in all offline pieces, in order."""
+    """The history in all of the run's offline files, in order."""
     found = []
     for piece in sorted((run / "wandb").glob("offline-run-*/run-*.wandb")):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(piece)]
@@ -63,7 +63,7 @@ def push(run: Path, home: Path, **extra: str) -> Done:
 
 
 def pictured(tracked: TrackedRun) -> dict[str, int]:
-    """How many pictures or rows arrived under each name, and that their files did."""
+    """How many images or rows arrived under each name; fails if their files did not."""
     found = {}
     for name in ("templates", "confusion", "most_wrong"):
         entry = tracked.summary[name]

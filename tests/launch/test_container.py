@@ -1,4 +1,4 @@
-"""The Dockerfile: linted everywhere; built, and its job run, where buildah and root are: `make test-container`."""
+"""The Dockerfile: linted everywhere; built and run with buildah as root: `make test-container`."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.helpers.ranks import ROOT, good_job
 SCRIPT = ROOT / "tests" / "helpers" / "container.sh"
 USER = "12345:0"  # in no /etc/passwd, and in the group root, as OpenShift has it
 SETTINGS = ("train.sync=bitwise", "track.wandb=offline", "log.every=20")
-PATIENCE_SECONDS = 240  # nothing here takes so long; what does has hung
+PATIENCE_SECONDS = 240  # longer than anything here takes: then it has hung
 
 
 def test_lint() -> None:
@@ -34,7 +34,7 @@ def test_lint() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_change_of_the_source_leaves_the_dependencies() -> None:
+def test_a_source_change_does_not_reinstall_the_dependencies() -> None:
     steps = re.findall(r"^(?:FROM|RUN|COPY|ADD|ARG|USER) .*", (ROOT / "Dockerfile").read_text(), re.M)
     install = next(at for at, step in enumerate(steps) if "target=/root/.cache/uv" in step)
     copied = [step for step in steps[:install] if step.startswith(("COPY", "ADD")) and "--from=" not in step]
@@ -43,14 +43,14 @@ def test_a_change_of_the_source_leaves_the_dependencies() -> None:
     assert "COMMIT" not in " ".join(steps[:install]), "each commit would install everything again"
 
 
-def test_nothing_gets_in_that_is_not_named() -> None:
+def test_the_build_context_is_an_allow_list() -> None:
     named = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert named[0] == "*"
     assert {line[1:] for line in named if line.startswith("!")} == {"configs", "launch", "requirements.lock", "src"}
 
 
 def objection() -> str:
-    """Why no image can be built here, or ''."""
+    """Why no image can be built here, "" if one can."""
     if os.environ.get("CONTAINER_TESTS") != "1":
         return "minutes, and 12 GB: run `make test-container`"
     if os.geteuid():

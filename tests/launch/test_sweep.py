@@ -30,7 +30,7 @@ def wandb(home: Path, server: WandbServer, *arguments: str) -> str:
 
 
 @pytest.mark.slow(seconds=17)
-def test_an_agent_s_parameters_reach_the_job(small: str, tmp_path: Path) -> None:
+def test_the_sweep_agent_s_parameters_reach_the_job(small: str, tmp_path: Path) -> None:
     sweep = yaml.safe_load((ROOT / "launch" / "sweep.yaml").read_text())
     sweep["command"] += ["data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}"]
     file = tmp_path / "sweep.yaml"

@@ -1,4 +1,4 @@
-"""Any picture of a digit: prepared as MNIST's, and named when it cannot be."""
+"""`python -m src.predict`: its output, and a message for every file that it cannot read."""
 
 import io
 import json
@@ -19,7 +19,7 @@ def packed() -> bytes:
     return stream.getvalue()
 
 
-def test_it_says_what_it_took(best: Path, tmp_path: Path) -> None:
+def test_the_printed_prediction(best: Path, tmp_path: Path) -> None:
     image = Image.new("L", (100, 100))
     image.paste(255, (45, 10, 55, 90))
     (tmp_path / "a.png").write_bytes(encoded(image))
@@ -65,7 +65,7 @@ def test_bad_pictures_are_named_and_the_others_go_on(best: Path, tmp_path: Path)
     assert "hidden" not in printed
 
 
-def test_names_and_files_that_are_odd(best: Path, tmp_path: Path) -> None:
+def test_unusual_file_names_and_files(best: Path, tmp_path: Path) -> None:
     good = encoded(ImageOps.pad(Image.new("L", (10, 40), 255), (60, 60)))
     (tmp_path / os.fsdecode(b"a\xff.png")).write_bytes(good)
     (tmp_path / "[b].png").write_bytes(good)
@@ -80,7 +80,7 @@ def test_names_and_files_that_are_odd(best: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_reader_may_leave(best: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(best: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (9, 9))))
     reading, writing = os.pipe()
     os.close(reading)

@@ -1,4 +1,4 @@
-"""Any picture of a digit, prepared as MNIST's."""
+"""Images of any size and format are prepared as MNIST's are."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ def deep(image: Any) -> Any:
 
 
 def turned(image: Any) -> bytes:
-    """As a telephone saves it: lying, with a note which way is up."""
+    """Rotated, with the orientation in its EXIF data, as phones save photos."""
     note = Image.Exif()
     note[0x0112] = 6
     large = ImageOps.invert(image.resize((280, 280), Image.Resampling.BICUBIC))
@@ -77,7 +77,7 @@ VARIANTS: dict[str, Callable[[Any], bytes]] = {
 }
 
 
-PICTURES = 120  # of the test set, in each variant
+PICTURES = 120  # of the test set, for each variant
 
 
 @pytest.mark.parametrize(("variant", "least"), [*((name, 0.95) for name in VARIANTS), ("on paper", 0.85)])
@@ -96,7 +96,7 @@ def test_pictures_agree_with_evaluate(variant: str, least: float, best: Path) ->
     assert agreed >= least * len(right), f"{agreed} of {len(right)}"
 
 
-def test_mnist_s_own_pictures_stay_as_they_are(best: Path) -> None:
+def test_mnist_images_are_unchanged_by_the_preparation(best: Path) -> None:
     test = data._split(data.folder(trained.load(best).settings.data), *data.TEST)
     for index in range(100):
         prepared = picture.read("x", VARIANTS["as it is"](Image.frombytes("L", (28, 28), bytes(test.images[index]))))

@@ -45,7 +45,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def show(chromium: Any) -> Iterator[Open]:
-    """show(file, viewport, **context): the page; the test fails if it said or asked anything."""
+    """show(file, viewport, **context): the page; the test fails if it logs an error or requests another file."""
     contexts, trouble, asked = [], [], []
 
     def open_page(file: Path, viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:

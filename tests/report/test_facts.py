@@ -1,4 +1,4 @@
-"""What the report says of a run, taken from its files."""
+"""The facts of a report, read from the run's files."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`python -m src.report` on one run, on several, and on what is none."""
+"""`python -m src.report` on several runs, and its errors."""
 
 import sys
 from pathlib import Path

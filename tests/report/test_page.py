@@ -1,4 +1,4 @@
-"""The report, seen as its reader sees it: in a real Chromium, headless, with the network cut."""
+"""The report's page in a headless Chromium without a network."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def test_a_finished_run_has_one_small_page(softmax: Path) -> None:
     assert re.findall(r"(?:src|href)=|@import|url\(", re.sub(r"href: `#\$", "", page)) == []
 
 
-def test_it_is_imported_at_the_end_only() -> None:
+def test_training_does_not_import_the_report() -> None:
     script = "import sys, src.train; assert not {'src.report.page', 'src.report.facts'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=240).returncode == 0
 
@@ -84,7 +84,7 @@ def test_both_colour_schemes_can_be_read(scheme: str, softmax: Path, show: Open)
     assert found[0][0] >= 4.5, found[:5]
 
 
-def test_it_prints_light_and_without_what_needs_a_pointer(softmax: Path, show: Open) -> None:
+def test_print_style(softmax: Path, show: Open) -> None:
     page = show(softmax / report.NAME, color_scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -93,7 +93,7 @@ def test_it_prints_light_and_without_what_needs_a_pointer(softmax: Path, show: O
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) <= 7
 
 
-def test_everything_has_a_name(softmax: Path, show: Open) -> None:
+def test_accessible_names_and_headings(softmax: Path, show: Open) -> None:
     page = show(softmax / report.NAME)
     unnamed = """() => Array.from(document.querySelectorAll("canvas, svg, button, nav, a, [role]")).filter((element) =>
         !element.getAttribute("aria-label") && !element.textContent.trim() && !element.querySelector("[aria-label]")
@@ -104,7 +104,7 @@ def test_everything_has_a_name(softmax: Path, show: Open) -> None:
     assert levels.count(1) == 1
 
 
-def test_a_run_that_has_only_begun_says_what_is_missing(softmax: Path, tmp_path: Path, show: Open) -> None:
+def test_an_unfinished_run_says_what_is_missing(softmax: Path, tmp_path: Path, show: Open) -> None:
     bare = copy(softmax, tmp_path / "bare", without="*.pt *.json *.jsonl")
     written(bare)
     page = show(bare / report.NAME)
@@ -120,7 +120,7 @@ def test_a_run_that_has_only_begun_says_what_is_missing(softmax: Path, tmp_path:
     assert page.locator(".heat td").count() == 100
 
 
-def test_many_runs_stay_small(softmax: Path, tmp_path: Path) -> None:
+def test_the_page_of_many_runs_is_small(softmax: Path, tmp_path: Path) -> None:
     run = copy(softmax, tmp_path / "x", without="*.pt")
     where = [{"step": step, "samples_seen": 64 * step, "epoch": 1, "kind": "train"} for step in range(1000)]
     more = {"loss": 0.123456, "lr": 0.123456, "samples_per_second": 12345.6}
@@ -133,7 +133,7 @@ def test_many_runs_stay_small(softmax: Path, tmp_path: Path) -> None:
     assert report.report([run] * 20, None).stat().st_size < LIMIT
 
 
-def test_no_name_note_or_reason_breaks_out_of_the_page(softmax: Path, tmp_path: Path, show: Open) -> None:
+def test_text_of_the_run_is_escaped(softmax: Path, tmp_path: Path, show: Open) -> None:
     evil, worse = "<!--<script>", "</script><img src=x onerror=document.title='broken'>"
     run = copy(softmax, tmp_path / "<b>x&amp;")
     text = (run / "config.yaml").read_text()
@@ -148,7 +148,7 @@ def test_no_name_note_or_reason_breaks_out_of_the_page(softmax: Path, tmp_path: 
     assert page.title().startswith("<b>x&amp;: ")
 
 
-def test_secrets_stay_out(softmax: Path, tmp_path: Path) -> None:
+def test_secrets_are_not_written(softmax: Path, tmp_path: Path) -> None:
     run = copy(softmax, tmp_path / "secret")
     with (run / "events.jsonl").open("a") as stream:
         reason = "https://user:hunter2@mirror.invalid/x answers 404"
@@ -158,7 +158,7 @@ def test_secrets_stay_out(softmax: Path, tmp_path: Path) -> None:
     assert "hunter2" not in page
 
 
-def test_the_embedded_data_set_cannot_be_missed(softmax: Path, tmp_path: Path, show: Open) -> None:
+def test_a_banner_warns_of_the_embedded_data_set(softmax: Path, tmp_path: Path, show: Open) -> None:
     run = copy(softmax, tmp_path / "embedded")
     settings = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(settings.replace("name: mnist", "name: digits"))

@@ -53,7 +53,7 @@ def test_interruptions_are_marked(softmax: Path, show: Open) -> None:
     assert "went on at step 938 on 2 ranks instead of 1" in page.inner_text("#life")
 
 
-def test_a_hundred_thousand_lines_stay_small(softmax: Path, tmp_path: Path, show: Open) -> None:
+def test_the_page_of_100000_lines_is_small(softmax: Path, tmp_path: Path, show: Open) -> None:
     run = copy(softmax, tmp_path / "long")
     confusion = list(jsonl.read(softmax / "metrics.jsonl"))[-1]["confusion"]
     with (run / "metrics.jsonl").open("w") as stream:

@@ -10,7 +10,7 @@ from src.models import logistic
 from src.predict import picture
 from src.report import facts
 from src.report import page as report
-from tests.helpers.pages import PHONE, Open, chances, draw, expected, shows, test_images, tile
+from tests.helpers.pages import PHONE, Open, chances, draw, expected, images_of, shows, tile
 
 
 @pytest.mark.parametrize(("kind", "number", "least"), [("softmax", 10, 8), ("sigmoid", 3, 2)])
@@ -18,7 +18,7 @@ def test_what_is_drawn_is_classified_as_torch_does(
     kind: str, number: int, least: int, show: Open, request: pytest.FixtureRequest
 ) -> None:
     run: Path = request.getfixturevalue(kind)
-    page, test = show(run / report.NAME), test_images(run)
+    page, test = show(run / report.NAME), images_of(run)
     likely = expected(run, test.images[:1000]).gather(1, test.labels[:1000, None]).flatten()
     sure = [int((likely * (test.labels[:1000] == digit)).argmax()) for digit in range(number)]
     page.evaluate("document.getElementById('draw').scrollIntoView({behavior: 'instant'})")
@@ -32,7 +32,7 @@ def test_what_is_drawn_is_classified_as_torch_does(
         guess = int(page.inner_text(".chances .guess span"))
         assert guess == int(should.argmax())
         agreed += guess == digit
-    assert agreed >= least  # the pen is bolder than most hands
+    assert agreed >= least  # the pen is wider than most strokes of MNIST
 
 
 def test_drawings_are_prepared_to_the_pixel(softmax: Path, show: Open) -> None:
@@ -85,7 +85,7 @@ def test_drawing_by_finger_and_by_keyboard(softmax: Path, show: Open) -> None:
 
 
 class Normed(nn.Module):
-    """One matrix, as templates() likes it, and yet not linear."""
+    """Has one matrix, and is not linear."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Normed(nn.Module):
 
 def test_a_model_that_is_not_linear_has_no_canvas(softmax: Path, tmp_path: Path, show: Open) -> None:
     settings = facts.settings_of(softmax)
-    shown = report.Shown(Normed(), test_images(softmax), "step-1.pt")
+    shown = report.Shown(Normed(), images_of(softmax), "step-1.pt")
     report.write(tmp_path / "page.html", [report.one(softmax, settings, shown)])
     page = show(tmp_path / "page.html")
     assert "not one linear layer" in page.inner_text("#templates")

@@ -11,7 +11,7 @@ from src import gallery
 from src.report import facts
 from src.report import page as report
 from src.run import jsonl, trained
-from tests.helpers.pages import LIMIT, Open, chances, copy, expected, test_images, tile, written
+from tests.helpers.pages import LIMIT, Open, chances, copy, expected, images_of, tile, written
 
 
 def test_counts_templates_and_the_most_wrong(softmax: Path, show: Open) -> None:
@@ -24,7 +24,7 @@ def test_counts_templates_and_the_most_wrong(softmax: Path, show: Open) -> None:
     assert [cell.strip() for cell in cells[1::4]] == [f"{value:.1f} %" for value in precision]
     assert [cell.strip() for cell in cells[2::4]] == [f"{value:.1f} %" for value in recall]
     assert page.locator(".templates canvas").count() == 10
-    run, test = trained.load(softmax, best=False), test_images(softmax)
+    run, test = trained.load(softmax, best=False), images_of(softmax)
     wrong = gallery.most_wrong(run.module, test, "cross_entropy", report.WRONG)
     captions = page.locator(".wrongs figcaption").all_inner_texts()
     assert len(captions) == 24

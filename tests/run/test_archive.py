@@ -1,4 +1,4 @@
-"""One file a checkpoint: whole, atomic, hashed; what is refused."""
+"""A checkpoint's file: atomic writes, damage detected by its hash, and contents that are refused."""
 
 import os
 import pickle
@@ -75,7 +75,7 @@ def test_what_holds_no_model_is_refused(content: dict[str, object], tmp_path: Pa
         archive.read(tmp_path / "c.pt")
 
 
-def test_a_write_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_failed_write_raises_the_reason(tmp_path: Path) -> None:
     """torch.save would say `[enforce fail at inline_container.cc:671] . unexpected pos 7`."""
 
     def work() -> str | None:

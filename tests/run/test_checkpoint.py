@@ -1,4 +1,4 @@
-"""Checkpoints: whole, atomic, hashed, pruned; what is refused, and what is set aside."""
+"""A run's checkpoints: which are kept, which are loaded, and what does not fit."""
 
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(small: str, tmp_path: P
     assert all(torch.isfinite(tensor).all() for tensor in content["model"].values())
 
 
-def test_a_full_disk_costs_one_checkpoint_and_says_so(
+def test_a_full_disk_loses_one_checkpoint_and_warns(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, calls = archive.write, []

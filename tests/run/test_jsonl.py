@@ -1,4 +1,4 @@
-"""One JSON object a line: whole lines only, through a kill and a full disk."""
+"""Files of one JSON object a line: no partial line survives a kill or a full disk."""
 
 import resource
 from pathlib import Path

@@ -11,7 +11,7 @@ from tests.helpers.data_sets import write_data_set
 from tests.helpers.short_runs import job
 
 
-def test_a_finished_run_says_so(small: str, tmp_path: Path) -> None:
+def test_a_finished_run_is_reported_as_finished(small: str, tmp_path: Path) -> None:
     first = job(small, tmp_path)
     again = job(small, tmp_path, ranks=3)
     assert "is finished" in again.output
@@ -37,7 +37,7 @@ def test_contradicting_settings_are_listed(small: str, tmp_path: Path) -> None:
     assert refused.output.count("error:") == 1
 
 
-def test_never_sets_the_old_run_aside(small: str, tmp_path: Path) -> None:
+def test_resume_never_renames_the_old_run(small: str, tmp_path: Path) -> None:
     first = job(small, tmp_path)
     before = (first.run / "metrics.jsonl").read_bytes()
     job(small, tmp_path, "checkpoint.resume=never", "optim.lr=0.5")

@@ -1,4 +1,4 @@
-"""The cluster, where it can be; else the reason why not."""
+"""A Slurm cluster for the session, skipped with the reason where none can run."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def sbatch(cluster: Cluster, reference: Reference, tmp_path: Path) -> Iterator[S
 def limited(cluster: Cluster, reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmJob]:
     """A job that runs into its time limit, beside other tests: Slurm takes a minute to warn it.
 
-    A rank is held until the warning is there, however fast this machine is.
+    A rank is held until the warning is there, so the test does not depend on the machine's speed.
     """
     for submit in submitting(cluster, reference, tmp_path_factory.mktemp("limited")):
         job = submit("track.wandb=offline", options=("--time=2", "--signal=USR1@60"))
@@ -58,7 +58,7 @@ def limited(cluster: Cluster, reference: Reference, tmp_path_factory: pytest.Tem
 
 
 def submitting(cluster: Cluster, reference: Reference, folder: Path) -> Iterator[Sbatch]:
-    """What submits, once; its jobs end with it."""
+    """Yields the function that submits jobs; cancels them at the end."""
     jobs = []
 
     def submit(*settings: str, name: str = "r", options: tuple[str, ...] = (), **variables: str) -> SlurmJob:

@@ -1,4 +1,4 @@
-"""metrics.jsonl always, W&B where it is wanted; secrets nowhere."""
+"""The tracker writes metrics.jsonl always, W&B where it is wanted, and secrets nowhere."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def test_disabled_does_not_import_wandb(small: str, tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "x" / "wandb").exists()
 
 
-def test_secrets_stay_out(small: str, tmp_path: Path) -> None:
-    """Of all files and of all that is printed: also where a mirror with a password does not answer."""
+def test_secrets_are_not_written(small: str, tmp_path: Path) -> None:
+    """In no file and no output, also where a mirror with a password does not answer."""
     key, mirror = "5ec4e7" * 7, "data.mirrors=[http://user:hunter2@127.0.0.1:9/mirror]"
     nowhere = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
     theirs = {"WANDB_API_KEY": key, "WANDB_MODE": "offline", **nowhere}

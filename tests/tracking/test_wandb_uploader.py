@@ -1,4 +1,4 @@
-"""Tracking helps and never hurts: the real wandb package against a server on loopback, well and unwell."""
+"""The uploader with the real wandb package, against a server on loopback that works or fails."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def last_confusion(run: Path) -> list[list[int]]:
 def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         settings = ["data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}", "run.name=x", "log.every=4"]
-        done = subprocess.run(  # as a user starts it; the others are forked
+        done = subprocess.run(  # in a Python of its own, as a user starts it; the other tests fork
             [sys.executable, "-m", "src.train", *settings, "train.epochs=3", "track.tags=[a,b]", "track.group=g"],
             cwd=ROOT,
             env=environment(tmp_path, **server.environment),
@@ -69,7 +69,7 @@ def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow(seconds=12)
-def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_under_its_id(small: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         theirs = {
             "PROJECT": "theirs",
@@ -90,7 +90,7 @@ def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow(seconds=18)
-def test_four_ranks_make_one_run_and_a_kill_loses_and_doubles_nothing(small: str, tmp_path: Path) -> None:
+def test_a_killed_run_of_four_ranks_arrives_once_and_whole(small: str, tmp_path: Path) -> None:
     fixed = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}", "run.name=x", "log.every=4")
     long = (*fixed, "train.epochs=400", "track.wandb=online", "checkpoint.every_steps=50", "train.sync=bitwise")
     run = tmp_path / "runs" / "x"
@@ -113,7 +113,7 @@ def test_four_ranks_make_one_run_and_a_kill_loses_and_doubles_nothing(small: str
         assert set(numbers) >= {wandb_uploader.number(line) for line in jsonl.read(run / "metrics.jsonl")}
 
 
-def test_offline_files_hold_what_the_record_holds_and_nobody_is_asked(small: str, tmp_path: Path) -> None:
+def test_offline_files_hold_the_record_and_no_request_is_sent(small: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         nobody = {"WANDB_BASE_URL": server.url, "HTTP_PROXY": server.url, "HTTPS_PROXY": server.url}
         done = train(small, tmp_path, **nobody)
@@ -127,14 +127,14 @@ def test_offline_files_hold_what_the_record_holds_and_nobody_is_asked(small: str
         assert server.requests == 0
 
 
-def test_online_without_a_key_asks_nobody(small: str, tmp_path: Path) -> None:
+def test_online_without_a_key_tracks_offline(small: str, tmp_path: Path) -> None:
     done = train(small, tmp_path, "track.wandb=online", "train.epochs=1", WANDB_SILENT="false")
     assert done.stderr.count("W&B: no key is set up (`wandb login`, or WANDB_API_KEY); tracking offline") == 1
     assert received(offline(tmp_path / "runs" / "x")) == expected(tmp_path / "runs" / "x")
 
 
 @pytest.mark.parametrize("mood", ["error", "hang", "reject", "gone"])
-def test_a_server_that_is_unwell_costs_a_warning_and_the_run_goes_on_offline(
+def test_a_failing_server_is_a_warning_and_the_run_is_tracked_offline(
     mood: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wandb_uploader, "INIT_SECONDS", 2)

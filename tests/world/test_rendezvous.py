@@ -1,4 +1,4 @@
-"""How the ranks of one attempt find each other, and nobody else."""
+"""The rendezvous: the ranks of one attempt find each other, and no dead attempt."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
                 pass
 
 
-def test_a_torchrun_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_torchrun_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "AGENT_SECONDS", 0.5)
 
     def work() -> None:
@@ -38,7 +38,7 @@ def test_a_torchrun_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypatch: 
     assert job.output.count("error: torchrun's store at 127.0.0.1:9 does not answer: torchrun is gone\n") == 2
 
 
-def test_a_leftover_address_is_not_believed(tmp_path: Path) -> None:
+def test_the_address_of_a_dead_attempt_is_ignored(tmp_path: Path) -> None:
     """What breaks torchrun --max-restarts: the agent's store still names the rank 0 of the last attempt."""
 
     def work() -> int:

@@ -1,4 +1,4 @@
-"""Meeting, agreeing, parting."""
+"""The world of ranks: joining, agreeing, and losing a rank."""
 
 import os
 import time
@@ -32,7 +32,7 @@ def test_agreements(tmp_path: Path) -> None:
         assert value == ([0, 10, 20], True, False, "rank 0", [0, 0, 0], (rank, 3, 3, "gloo", True))
 
 
-def test_one_rank_s_mistake_is_everybody_s(tmp_path: Path) -> None:
+def test_a_user_error_on_one_rank_is_raised_on_all(tmp_path: Path) -> None:
     def fail() -> None:
         raise UserError("no such thing")
 
@@ -79,8 +79,8 @@ def test_an_impossible_environment(variables: dict[str, str], advice: str, monke
     assert advice in str(error.value)
 
 
-def test_who_loses_another_rank_says_so_in_one_line(tmp_path: Path) -> None:
-    """The traceback on the console should be that of the rank that failed."""
+def test_losing_another_rank_is_a_one_line_error(tmp_path: Path) -> None:
+    """Without a traceback: the console should show the traceback of the rank that failed."""
 
     def work() -> None:
         with console.one_line_errors(), distributed.join(schema.Train()) as world:
@@ -103,7 +103,7 @@ def test_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
 
-def test_more_ranks_than_gpus_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_more_ranks_than_gpus_train_on_the_cpu_with_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for world in in_world(2, lambda world: (world.device.type, world.note), tmp_path).values:
         assert world == ("cpu", "2 ranks but only 1 GPU(s): training on CPU")
