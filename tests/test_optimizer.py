@@ -1,7 +1,8 @@
-"""How the weights move: as torch's optimizers move them, with the schedule's rate, never by a bad loss."""
+"""Updates equal torch's, the schedules, and non-finite losses, which change no weight."""
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,13 @@ from src.gradients.step import GPU_LOOK_STEPS, StepResult
 from src.optimizer import Optimizer, PlainSGD
 
 
+def groups_of(module: nn.Module) -> list[dict[str, Any]]:
+    return [{"params": list(module.parameters())}]
+
+
 def made(*settings: str, module: nn.Module | None = None, steps: int = 100) -> Optimizer:
     chosen = config.parse([f"optim.{setting}" for setting in settings])
-    return Optimizer(module or nn.Linear(7, 3), chosen.optim, steps)
+    return Optimizer(groups_of(module or nn.Linear(7, 3)), chosen.optim, steps)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.03])
@@ -23,7 +28,7 @@ def test_plain_sgd_is_torchs_to_the_bit(weight_decay: float) -> None:
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Linear(31, 17), nn.Linear(17, 5))
     theirs = copy.deepcopy(ours)
-    plain = PlainSGD(ours, 0.05, weight_decay)
+    plain = PlainSGD(groups_of(ours), 0.05, weight_decay)
     reference = torch.optim.SGD(theirs.parameters(), 0.05, weight_decay=weight_decay, foreach=False)
     for _ in range(20):
         batch = torch.randn(8, 31)
@@ -34,16 +39,16 @@ def test_plain_sgd_is_torchs_to_the_bit(weight_decay: float) -> None:
     assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
-def test_a_frozen_parameter_stays() -> None:
+def test_a_frozen_parameter_is_unchanged() -> None:
     module = nn.Linear(3, 2)
     module.bias.requires_grad_(False)
     before = module.bias.clone()
     module(torch.ones(1, 3)).sum().backward()
-    PlainSGD(module, 0.1, 0.1).step()
+    PlainSGD(groups_of(module), 0.1, 0.1).step()
     assert torch.equal(module.bias, before)
 
 
-def test_which_optimizer() -> None:
+def test_the_optimizer_of_each_name() -> None:
     assert isinstance(made().torch, PlainSGD)
     assert isinstance(made("momentum=0.9").torch, torch.optim.SGD)
     assert isinstance(made("name=adamw").torch, torch.optim.AdamW)
@@ -59,27 +64,63 @@ def test_the_schedules() -> None:
 
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan])
-def test_a_loss_that_is_not_finite_moves_nothing(loss: float) -> None:
+def test_a_non_finite_loss_changes_no_weight(loss: float) -> None:
     module = nn.Linear(3, 2)
     before = module.weight.detach().clone()
     module.weight.grad = torch.full_like(module.weight, math.nan)
     with pytest.raises(NonFinite, match=r"step 8 with learning rate 0\.25"):
-        made("lr=0.25", module=module).step(7, StepResult(loss, 0.0))
+        made("lr=0.25", module=module).step(7, StepResult(loss, 0.0, 1.0))
     assert torch.equal(module.weight, before)
 
 
-def test_a_bad_loss_that_nobody_waited_for_moves_nothing_and_is_heard_of_later() -> None:
-    """What happens on a GPU, where asking costs a wait: the loss stays a tensor."""
+def test_on_a_gpu_a_non_finite_loss_changes_no_weight_and_is_raised_later() -> None:
+    """On a GPU the loss stays a tensor, because reading it would wait for the device."""
     module = nn.Linear(3, 2)
     optimizer = made("momentum=0.9", module=module)
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
     before = module.weight.detach().clone()
-    optimizer.step(0, StepResult(torch.tensor(1.0), torch.tensor(0.0)))
+    optimizer.step(0, StepResult(torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1.0)))
     moved = module.weight.detach().clone()
     assert not torch.equal(moved, before)
     for step in range(1, GPU_LOOK_STEPS):
-        optimizer.step(step, StepResult(torch.tensor(math.nan if step == 1 else 1.0), torch.tensor(0.0)))
+        optimizer.step(
+            step, StepResult(torch.tensor(math.nan if step == 1 else 1.0), torch.tensor(0.0), torch.tensor(1.0))
+        )
     assert torch.equal(module.weight, moved)
     with pytest.raises(NonFinite, match=r"the weights before it are safe"):
-        optimizer.step(GPU_LOOK_STEPS, StepResult(torch.tensor(1.0), torch.tensor(0.0)))
+        optimizer.step(GPU_LOOK_STEPS, StepResult(torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1.0)))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_finite_loss_with_a_non_finite_gradient_changes_no_weight(value: float) -> None:
+    module = nn.Linear(3, 2)
+    before = module.weight.detach().clone()
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    assert module.weight.grad is not None
+    module.weight.grad[1, 2] = value
+    with pytest.raises(NonFinite, match=r"the gradient is not finite at step 8"):
+        made("lr=0.25", module=module).step(7, StepResult(0.5, 0.0, 1.0))
+    assert torch.equal(module.weight, before)
+
+
+def test_gradients_whose_sum_overflows_are_finite() -> None:
+    module = nn.Linear(3, 2)
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, 3e38)
+    made("lr=1e-30", module=module).step(7, StepResult(0.5, 0.0, 1.0))
+
+
+def test_a_group_s_lr_is_a_factor_on_the_schedule_and_its_decay_its_own() -> None:
+    module = nn.Linear(3, 2)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+        module.bias.fill_(1.0)
+    groups = [{"params": [module.weight], "lr": 0.1}, {"params": [module.bias], "weight_decay": 0.0}]
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer = Optimizer(groups, config.parse(["optim.lr=0.5", "optim.weight_decay=1"]).optim, 100)
+    optimizer.step(0, StepResult(0.5, 0.0, 1.0))
+    assert module.weight.tolist() == [[pytest.approx(0.9)] * 3] * 2  # 1 - 0.5 * 0.1 * (1 + 1)
+    assert module.bias.tolist() == [0.5, 0.5]

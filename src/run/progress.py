@@ -1,5 +1,6 @@
 """How far the training is: what a checkpoint must hold to go on as if nothing had happened."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,14 +34,14 @@ class Progress:
 
     @property
     def has_loss(self) -> bool:
-        """Whether a step was made since `take_loss`."""
+        """Whether the loss of a step was not taken yet."""
         return not isinstance(self.loss_items, float) or self.loss_items > 0
 
     def take_loss(self) -> tuple[float, float]:
         """(mean loss, number of items) since this was last asked for."""
         loss, items = float(self.loss_sum), float(self.loss_items)
         self.loss_sum, self.loss_items = 0.0, 0.0
-        return loss / items, items
+        return (loss / items if items else math.nan), items
 
     def next_epoch(self) -> None:
         """The epoch's last step is made and evaluated."""
@@ -49,6 +50,8 @@ class Progress:
 
     def is_best(self, value: float, higher_is_better: bool) -> bool:
         """Whether no evaluation before was better; remembers it."""
+        if math.isnan(value):
+            return False
         if self.best is not None and not (value > self.best if higher_is_better else value < self.best):
             return False
         self.best, self.best_step = value, self.step

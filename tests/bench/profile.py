@@ -13,7 +13,6 @@ import torch
 
 from src import config, train
 from src.data.loader import ShardSampler
-from src.job import Job, prepare
 from src.models import logistic
 from src.world.world import World
 from tests.bench.page import conditions, table, write
@@ -82,23 +81,23 @@ def clocked(root: str, terminal: bool) -> Spent:
     return spent
 
 
-def prepared(root: str, folder: str, spent: Spent) -> Job:
+def prepared(root: str, folder: str, spent: Spent) -> train.Job:
     """The job, with clocks."""
     settings = [f"data.root={root}", "data.fallback=none", f"run.root={folder}", f"train.epochs={EPOCHS}"]
-    job = prepare(config.parse([*settings, "track.wandb=disabled"]), World())
+    job = train.prepare(config.parse([*settings, "track.wandb=disabled"]), World())
     assert job is not None
 
     def clock(part: str, owner: Any, name: str) -> None:
         setattr(owner, name, timed(unclocked.setdefault((owner, name), getattr(owner, name)), part, spent))
 
-    clock("gradient", job.gradients, "forward_backward")
+    clock("gradient", job.gradients, "compute")
     clock("batch", job.batches, "_gather")
     clock("targets", logistic, "targets")
-    clock("optimizer", job.state.optimizer, "step")
+    clock("optimizer", job.training.optimizer, "step")
     clock("permutation", ShardSampler, "indices")
-    clock("record", job.tracker, "_write")
-    clock("console", job.console, "training")
-    clock("evaluation", job, "evaluate")
+    clock("record", job.tracker, "_log")
+    clock("console", job.console, "line")
+    clock("evaluation", train, "measure")
     clock("checkpoint", job.checkpoints, "save")
     return job
 

@@ -1,4 +1,4 @@
-"""Each sample once, whoever takes it."""
+"""Each sample is trained once an epoch, on any number of ranks."""
 
 import pytest
 import torch
@@ -7,7 +7,8 @@ from torch.utils.data import DistributedSampler
 
 from src import config, schema
 from src.data.dataset import Split
-from src.data.loader import ShardedLoader, ShardSampler
+from src.data.loader import ShardedLoader
+from src.data.order import ShardSampler
 from src.gradients.build import local_shards
 from src.world.world import World
 
@@ -23,7 +24,7 @@ def split(samples: int) -> Split:
 
 
 def numbers(images: Tensor) -> list[int]:
-    pixels = (images * 255).round().long()
+    pixels = images.long()
     return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
 
 
@@ -39,34 +40,34 @@ def test_shards_are_disjoint_and_cover_the_epoch(samples: int, world_size: int) 
     seen: list[int] = []
     for rank in range(world_size):
         for (part,) in batches(samples, 64, rank, world_size).epoch(0):
-            seen += numbers(part.images)
+            seen += numbers(part.inputs)
     assert sorted(seen) == list(range(samples))
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 8])
 def test_every_world_size_sees_the_same_samples_in_the_same_steps(world_size: int) -> None:
-    alone = [set(numbers(part.images)) for (part,) in batches(1009, 64, 0, 1).epoch(3)]
+    alone = [set(numbers(part.inputs)) for (part,) in batches(1009, 64, 0, 1).epoch(3)]
     together: list[set[int]] = [set() for _ in alone]
     for rank in range(world_size):
         for step, (part,) in enumerate(batches(1009, 64, rank, world_size).epoch(3)):
-            together[step] |= set(numbers(part.images))
+            together[step] |= set(numbers(part.inputs))
     assert together == alone
 
 
-def test_sixty_four_over_three_ranks() -> None:
-    sizes = [[len(part.images) for (part,) in batches(640, 64, rank, 3).epoch(0)] for rank in range(3)]
+def test_a_batch_of_64_is_shared_by_three_ranks() -> None:
+    sizes = [[len(part.inputs) for (part,) in batches(640, 64, rank, 3).epoch(0)] for rank in range(3)]
     assert [tuple(step) for step in zip(*sizes, strict=True)][:2] == [(22, 21, 21), (21, 22, 21)]
     assert all(sum(step) == 64 for step in zip(*sizes, strict=True))
 
 
 def test_the_short_last_batch_is_trained() -> None:
     chosen = batches(1009, 64, 0, 1)
-    counts = [len(part.images) for (part,) in chosen.epoch(0)]
+    counts = [len(part.inputs) for (part,) in chosen.epoch(0)]
     assert counts == [64] * 15 + [49]
     assert [chosen.count(step) for step in range(16)] == counts
 
 
-def test_the_order_is_the_sampler_s_without_what_it_repeats() -> None:
+def test_the_order_is_distributed_sampler_s_without_its_padding() -> None:
     for shard in range(4):
         sampler: DistributedSampler[int] = DistributedSampler(range(1009), 4, shard, seed=7)  # type: ignore[arg-type]
         sampler.set_epoch(2)
@@ -83,27 +84,62 @@ def test_epochs_differ_and_seeds_repeat() -> None:
 
 
 @pytest.mark.parametrize("start", [1, 7, 15])
-def test_an_epoch_goes_on_from_any_step(start: int) -> None:
-    whole = [numbers(part.images) for (part,) in batches(1009, 64, 1, 3).epoch(1)]
-    assert [numbers(part.images) for (part,) in batches(1009, 64, 1, 3).epoch(1, start)] == whole[start:]
+def test_an_epoch_can_be_resumed_at_any_step(start: int) -> None:
+    whole = [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3).epoch(1)]
+    assert [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3).epoch(1, start)] == whole[start:]
 
 
 @pytest.mark.parametrize("world_size", range(1, 9))
 def test_bitwise_shards_do_not_depend_on_the_world(world_size: int) -> None:
-    alone = [[numbers(part.images) for part in parts] for parts in batches(1009, 64, 0, 1, sync="bitwise").epoch(0)]
+    alone = [[numbers(part.inputs) for part in parts] for parts in batches(1009, 64, 0, 1, sync="bitwise").epoch(0)]
     dealt: list[list[list[int]]] = [[] for _ in alone]
     for rank in range(world_size):
         for step, parts in enumerate(batches(1009, 64, rank, world_size, sync="bitwise").epoch(0)):
-            dealt[step] += [numbers(part.images) for part in parts]
+            dealt[step] += [numbers(part.inputs) for part in parts]
     assert dealt == alone
 
 
 def test_more_ranks_than_samples_in_a_batch() -> None:
-    sizes = [[len(part.images) for (part,) in batches(10, 2, rank, 4).epoch(0)] for rank in range(4)]
+    sizes = [[len(part.inputs) for (part,) in batches(10, 2, rank, 4).epoch(0)] for rank in range(4)]
     assert [sum(step) for step in zip(*sizes, strict=True)] == [2] * 5
 
 
-def test_images_are_scaled_as_to_tensor_does() -> None:
-    every = Split(torch.arange(256, dtype=torch.uint8).repeat(4)[:784].repeat(3, 1), torch.zeros(3, dtype=torch.int64))
-    (parts,) = ShardedLoader(every, schema.Train(global_batch_size=3), range(1), 1, CPU).epoch(0)
-    assert torch.equal(parts[0].images, every.images.float() / 255)
+def test_samples_arrive_as_they_are_stored() -> None:
+    every = Split(torch.arange(256, dtype=torch.uint8).view(4, 8, 8), torch.tensor([0.5, 1.5, 2.5, 3.5]))
+    ((batch,),) = ShardedLoader(every, schema.Train(global_batch_size=4), range(1), 1, CPU).epoch(0)
+    order = ShardSampler(4, 0, 1, 0).indices(0)
+    assert torch.equal(batch.inputs, every.inputs[order])
+    assert torch.equal(batch.targets, every.targets[order])
+
+
+def augmented(rank: int, world_size: int, start: int = 0, **settings: object) -> dict[int, list[int]]:
+    """For each sample the numbers that an augmentation draws for it."""
+    found = {}
+
+    def augment(inputs: Tensor, targets: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = (draws[:, :2] * 256).to(torch.uint8)
+        return torch.cat([inputs, drawn], 1), targets
+
+    chosen = config.parse([f"train.{name}={value}" for name, value in settings.items()]).train
+    shards, local = local_shards(chosen, World(rank=rank, size=world_size))
+    loader = ShardedLoader(split(1009), chosen, local, shards, CPU, augment)
+    for batches in loader.epoch(3, start):
+        for batch in batches:
+            for number, row in zip(numbers(batch.inputs), batch.inputs, strict=True):
+                found[number] = row[-2:].tolist()
+    return found
+
+
+@pytest.mark.parametrize("sync", ["ddp", "bitwise"])
+def test_augmentation_is_a_function_of_seed_epoch_and_sample(sync: str) -> None:
+    alone = augmented(0, 1, sync=sync)
+    assert len(alone) == 1009
+    assert len({tuple(drawn) for drawn in alone.values()}) > 900
+    for world_size in (3, 8):
+        together: dict[int, list[int]] = {}
+        for rank in range(world_size):
+            together |= augmented(rank, world_size, sync=sync)
+        assert together == alone
+    resumed = augmented(0, 1, start=7, sync=sync)
+    assert resumed == {number: alone[number] for number in resumed}
+    assert augmented(0, 1, seed=1, sync=sync) != alone

@@ -1,32 +1,56 @@
-"""The loss is the tutorial's."""
+"""The loss equals the tutorial's, and the seed decides the weights."""
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from src.models import logistic
+from tests.helpers.models import SPEC, logistic
 
 
 def test_the_loss_from_logits_is_sigmoid_and_bce() -> None:
-    images, labels = torch.rand(64, logistic.PIXELS), torch.randint(0, 10, (64,))
-    ours, literal = logistic.build(0), nn.Sequential(logistic.build(0), nn.Sigmoid())
-    ours_loss = logistic.loss_function("bce")(ours(images), logistic.targets(labels, "bce")) / 64
-    literal_loss = nn.BCELoss()(literal(images), logistic.targets(labels, "bce"))
-    torch.testing.assert_close(ours_loss, literal_loss, rtol=1e-6, atol=1e-7)
-    ours_loss.backward()  # type: ignore[no-untyped-call]
+    model = logistic()
+    images, labels = torch.randint(0, 256, (64, 28, 28), dtype=torch.uint8), torch.randint(0, 10, (64,))
+    ours, literal = model.build(SPEC, 0), nn.Sequential(model.build(SPEC, 0), nn.Sigmoid())
+    loss, items = model.loss(ours, images, labels)
+    assert items == 64
+    literal_loss = nn.BCELoss()(literal(images), functional.one_hot(labels, 10).float())
+    torch.testing.assert_close(loss / items, literal_loss, rtol=1e-6, atol=1e-7)
+    (loss / items).backward()  # type: ignore[no-untyped-call]
     literal_loss.backward()
     for mine, theirs in zip(ours.parameters(), literal.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-5, atol=1e-8)
 
 
-def test_cross_entropy_is_torch_s() -> None:
-    logits, labels = torch.randn(32, 10), torch.randint(0, 10, (32,))
-    summed = logistic.loss_function("cross_entropy")(logits, logistic.targets(labels, "cross_entropy"))
-    torch.testing.assert_close(summed / 32, nn.CrossEntropyLoss()(logits, labels))
+def test_cross_entropy_is_torchs() -> None:
+    model = logistic("cross_entropy")
+    images, labels = torch.randint(0, 256, (32, 28, 28), dtype=torch.uint8), torch.randint(0, 10, (32,))
+    module = model.build(SPEC, 0)
+    loss, _ = model.loss(module, images, labels)
+    torch.testing.assert_close(loss / 32, nn.CrossEntropyLoss()(module(images), labels))
+
+
+def test_measure_counts_exactly() -> None:
+    model = logistic()
+    images, labels = torch.randint(0, 256, (100, 28, 28), dtype=torch.uint8), torch.randint(0, 10, (100,))
+    module = model.build(SPEC, 0)
+    sums = model.measure(module, images, labels)
+    guesses = module(images).argmax(1)
+    assert int(sums["correct"]) == int((guesses == labels).sum()) == int(sums["confusion"].trace())
+    assert sums["confusion"].sum(1).tolist() == labels.bincount(minlength=10).tolist()
+
+
+def test_probabilities_are_the_loss_s_own() -> None:
+    images = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8)
+    for loss, activation in (("bce", torch.sigmoid), ("cross_entropy", lambda logits: logits.softmax(1))):
+        model = logistic(loss)
+        module = model.build(SPEC, 0)
+        assert torch.equal(model.probabilities(module, images), activation(module(images)))
 
 
 def test_the_seed_alone_decides_the_weights() -> None:
+    model = logistic()
     torch.rand(3)
-    first = logistic.build(3).state_dict()
+    first = model.build(SPEC, 3).state_dict()
     torch.rand(5)
-    assert all(torch.equal(first[name], value) for name, value in logistic.build(3).state_dict().items())
-    assert not torch.equal(first["linear.weight"], logistic.build(4).state_dict()["linear.weight"])
+    assert all(torch.equal(first[name], value) for name, value in model.build(SPEC, 3).state_dict().items())
+    assert not torch.equal(first["linear.weight"], model.build(SPEC, 4).state_dict()["linear.weight"])

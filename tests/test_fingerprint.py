@@ -1,0 +1,22 @@
+"""The fingerprint covers what shapes the weights: settings, and the code of the model."""
+
+from src import config, fingerprint
+
+
+def test_the_fingerprint_tells_results_apart_and_nothing_else() -> None:
+    base = fingerprint.fingerprint(config.parse([]))
+    for same in ("train.epochs=3", "log.every=5", "train.device=cpu", "track.notes=x", "run.root=r", "train.shards=4"):
+        assert fingerprint.fingerprint(config.parse([same])) == base, same
+    for other in ("optim.lr=0.1", "train.seed=1", "data.name=digits", "train.sync=bitwise", "optim.schedule=linear"):
+        assert fingerprint.fingerprint(config.parse([other])) != base, other
+    cosine = ["optim.schedule=cosine"]
+    assert fingerprint.fingerprint(config.parse(cosine)) != fingerprint.fingerprint(
+        config.parse([*cosine, "train.epochs=3"])
+    )
+
+
+def test_what_shapes_the_weights() -> None:
+    """A setting that a run may be continued with otherwise must not be among them, and the other way round."""
+    shaping = fingerprint.shaping(config.parse([]))
+    assert {"data.name", "train.seed", "train.sync", "train.global_batch_size", "optim.lr"} <= shaping.keys()
+    assert not {"train.epochs", "train.device", "log.every", "run.name", "run.root", "track.notes"} & shaping.keys()

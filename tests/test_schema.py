@@ -1,0 +1,13 @@
+"""Every setting has a meaning and valid limits."""
+
+from src import schema
+
+
+def test_every_setting_has_a_meaning_and_a_default_within_its_limits() -> None:
+    for name, field in schema.KEYS.items():
+        meaning, limits = field.metadata["meaning"], field.metadata
+        default = schema.value_of(schema.Config(), name)
+        assert meaning.strip() == meaning != "", name
+        assert "choices" not in limits or default in limits["choices"], name
+        assert "minimum" not in limits or default >= limits["minimum"], name
+        assert "above" not in limits or default > limits["above"], name
