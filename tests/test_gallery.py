@@ -26,7 +26,7 @@ def test_templates_are_the_weights_of_a_linear_model() -> None:
     found = gallery.templates(module)
     assert found.shape == (10, 28, 28)
     assert torch.equal(found.view(10, -1), module.state_dict()["linear.weight"])
-    two_layers = nn.Sequential(nn.Linear(784, 16), nn.Linear(16, 10))
+    two_layers = nn.Sequential(nn.Linear(784, 10), nn.Linear(10, 10))
     assert gallery.templates(two_layers).shape == (0, 28, 28)
 
 

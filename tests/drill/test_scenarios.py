@@ -1,10 +1,12 @@
 """The drill's processes: finding the ranks, waiting for a step, noticing what is left behind."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,37 +29,41 @@ def drill(tmp_path: Path) -> Drill:
     return Drill(tmp_path, "x", seed=0)
 
 
-def parent() -> "subprocess.Popen[str]":
-    """A process with a child, in a session of its own, as torchrun is."""
-    return subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True)
+@contextlib.contextmanager
+def session() -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """A process in a session of its own, as torchrun is, and the pid of its child; both end with the block."""
+    command = [sys.executable, "-c", PARENT]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    numbers = {int(process.stdout.readline()), int(process.stdout.readline())}
+    (child,) = numbers - {1}
+    try:
+        yield process, child
+    finally:
+        for pid in (process.pid, child):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
 
 
 def test_finding_the_ranks_and_the_processes_of_a_session(drill: Drill) -> None:
-    with parent() as process:
-        assert process.stdout is not None
-        numbers = {int(process.stdout.readline()), int(process.stdout.readline())}
-        (child,) = numbers - {1}
-        drill.process = process  # type: ignore[assignment]
+    with session() as (process, child):
+        drill.process = process
         assert drill.workers() == [child]
         assert sorted(alive(process.pid)) == sorted([process.pid, child])
         process.kill()
         process.wait()
         assert alive(process.pid) == [child], "an orphan stays in its session"
-        os.kill(child, signal.SIGKILL)
     assert scenarios._children(process.pid) == []
 
 
 def test_a_process_that_is_left_fails_the_wait(drill: Drill, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios, "LEFT_SECONDS", 0)
-    with parent() as process:
-        assert process.stdout is not None
-        numbers = {int(process.stdout.readline()), int(process.stdout.readline())}
-        (child,) = numbers - {1}
-        drill.process = process  # type: ignore[assignment]
+    with session() as (process, child):
+        drill.process = process
         process.kill()
         with pytest.raises(RuntimeError, match=rf"processes are left: \[{child}\]"):
             drill.wait()
-        os.kill(child, signal.SIGKILL)
 
 
 def test_a_step_is_waited_for_until_the_job_ends(drill: Drill) -> None:

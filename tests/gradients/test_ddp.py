@@ -12,7 +12,7 @@ from src.data.loader import ShardedLoader
 from src.errors import UserError
 from src.gradients import build as gradients
 from src.world.world import World
-from tests.helpers.gradient_steps import BATCH, CPU, STEPS, split, steps, tutorial
+from tests.helpers.gradient_steps import BATCH, CPU, STEPS, big_batch, split, steps, tutorial
 from tests.helpers.models import bce
 from tests.helpers.ranks import in_world
 
@@ -51,7 +51,9 @@ def test_a_world_of_one_needs_no_wrapper() -> None:
 @pytest.mark.parametrize("exchange", ["auto", "backend"])
 def test_every_rank_has_the_same_gradients_and_the_sum_of_the_losses(exchange: str, tmp_path: Path) -> None:
     """DDP would average over ranks whose shares differ: 50 samples on 3 ranks are 17, 17 and 16."""
+    _, expected = big_batch(tutorial)
     values = in_world(3, steps(tutorial, f"train.exchange={exchange}"), tmp_path).values
+    assert values[0][1] == pytest.approx(expected, rel=1e-5)
     for found, losses, _ in values[1:]:
         assert losses == values[0][1]
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, values[0][0], strict=True))
