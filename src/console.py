@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import Any, NoReturn, Protocol
 
 from src.environment import is_rank0
-from src.errors import JobFailed, UserError
+from src.errors import JobFailed, ModelFailed, UserError
 
 RANK0_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
+MODEL_SECONDS = 2.0  # ... and of an error in the model's file perhaps this rank alone knows
 
 
 @contextmanager
@@ -21,12 +22,18 @@ def one_line_errors() -> Iterator[None]:
     """Turn a user's mistake into one line (exit code 2), a foreseen failure into one too (exit code 1)."""
     try:
         yield
+    except ModelFailed as error:
+        _tell_torchrun(error.traceback)
+        if not is_rank0():
+            _let_rank0_print(MODEL_SECONDS)
+        print(error.traceback, end="", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
     except (UserError, JobFailed) as error:
         if is_rank0() or isinstance(error, JobFailed):
             print(f"error: {error}", file=sys.stderr, flush=True)
         _tell_torchrun(str(error))
         if isinstance(error, UserError) and not is_rank0():
-            _let_rank0_print()
+            _let_rank0_print(RANK0_SECONDS)
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -46,10 +53,10 @@ def _tell_torchrun(message: str) -> None:
             json.dump({"message": {"message": message, "extraInfo": extra}}, stream)
 
 
-def _let_rank0_print() -> None:
-    """All ranks make the same mistake; torchrun ends rank 0, which alone prints it, as soon as one has left."""
+def _let_rank0_print(seconds: float) -> None:
+    """All ranks make the same mistake: torchrun ends the others as soon as rank 0, which prints it, has left."""
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
-        time.sleep(RANK0_SECONDS)
+        time.sleep(seconds)
 
 
 def run_and_leave(main: Callable[[], None]) -> NoReturn:

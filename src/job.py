@@ -134,13 +134,13 @@ def prepare(settings: Config, world: World) -> Job | None:
     console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
     dataset = datasets.load(settings.data, world, console.print_any_rank)
     settings = run.on(settings, dataset)
+    model = models.load(config.model_path(settings.model), settings.model.settings)
+    module = model.build(dataset.spec, train.seed).to(world.device)
+    model.check(module, *few(dataset.train, world.device))
     folder = Run(layout.directory(settings), world, settings, console.warn)
     interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
     folder.open(dataset)
 
-    model = models.load(config.model_path(settings.model), settings.model.settings)
-    module = model.build(dataset.spec, train.seed).to(world.device)
-    model.check(module, *few(dataset.train, world.device))
     shards, local = local_shards(train, world)
     augment = model.augment if model.augments else None
     batches = ShardedLoader(dataset.train, train, local, shards, world.device, augment)

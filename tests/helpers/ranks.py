@@ -144,7 +144,7 @@ def start_job(
     """Start the training job in forked ranks, its runs below `folder`, perhaps with a fault of src.drill.faults."""
 
     def work() -> None:
-        fixed = [f"run.root={folder / 'runs'}", "track.wandb=disabled", "log.seconds=0"]
+        fixed = [f"run.root={folder / 'runs'}", "track.wandb=disabled", "log.seconds=0", "model.name=logistic"]
         sys.argv = ["train", *filter(None, [fault]), *fixed, *settings]
         faults.main() if fault else train.main()
 
