@@ -57,6 +57,7 @@ def train(project: Path, ranks: int, *settings: str) -> dict[str, Any]:
     return read_status(project / "runs" / settings[0].partition("=")[2])
 
 
+@pytest.mark.slow(seconds=12)
 def test_the_page_s_model_trains_and_resumes_to_the_same_bits(project: Path) -> None:
     whole = train(project, 1, "run.name=whole", "train.epochs=4")
     assert whole["correct"] > 90
