@@ -235,14 +235,14 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     raise AssertionError("a second Ctrl-C is not heard")
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow(seconds=26))])
-def test_kills_end_at_the_same_weights(kills: int, small: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kills", "epochs"), [(5, 10), pytest.param(50, 25, marks=pytest.mark.slow(seconds=26))])
+def test_kills_end_at_the_same_weights(kills: int, epochs: int, small: str, tmp_path: Path) -> None:
     """Every process of a short job is killed at random moments; the seed repeats a failure."""
     chance = random.Random(20)
     settings = (
         *SETTINGS,
         f"data.root={small}",
-        "train.epochs=25",
+        f"train.epochs={epochs}",
         "train.global_batch_size=8",
         "checkpoint.every_steps=25",
     )

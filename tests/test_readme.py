@@ -105,6 +105,7 @@ def test_every_command_has_a_test() -> None:
     assert all(shlex.split(command) for command in COMMANDS)
 
 
+@pytest.mark.slow(seconds=9)
 def test_make_train_trains(mnist: str, tmp_path: Path) -> None:
     if not (ROOT / ".venv" / ".synced-user").exists():
         pytest.skip("no .venv here: `make setup` makes it, and needs an index of packages")

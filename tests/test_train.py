@@ -71,6 +71,7 @@ def test_one_epoch_on_any_number_of_ranks(mnist: str, tmp_path: Path) -> None:
     assert all(other == pytest.approx(losses[0], rel=1e-4) for other in losses)
 
 
+@pytest.mark.slow(seconds=6)
 def test_ten_epochs(mnist: str, tmp_path: Path) -> None:
     job = good_job(1, tmp_path, f"data.root={mnist}")
     assert 8450 <= read_status(job.run)["correct"] <= 8600

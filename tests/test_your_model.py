@@ -87,7 +87,6 @@ def train(project: Path, name: str, ranks: int, *settings: str) -> dict[str, Any
     """The page's own line for the example, on its data set; status.json."""
     pattern = rf"^    torchrun --nproc_per_node=2 -m (src.train model.name=examples/{name}.py .*)$"
     (line,) = re.findall(pattern, MODEL, re.MULTILINE)
-    )
     start = ["torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m"] if ranks > 1 else []
     fixed = [f"data.root={name}", "track.wandb=disabled", "log.every=5"]
     command(project, *start, *line.split(), *fixed, *settings)

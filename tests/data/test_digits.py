@@ -162,6 +162,7 @@ def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
         digits.write(tmp_path / "taken" / "raw")
 
 
+@pytest.mark.slow(seconds=8)
 def test_two_concurrent_writers_write_once(tmp_path: Path) -> None:
     processes = [writer(tmp_path) for _ in range(2)]
     for process in processes:

@@ -14,8 +14,8 @@ from tests.helpers.plans import planned
     ("settings", "nodes", "way"),
     [
         ((), (), "DDP, shared memory"),
-        (("train.sync=bitwise",), (), "bitwise, shared memory"),
-        ((), ("other",), "DDP, gloo"),
+        pytest.param(("train.sync=bitwise",), (), "bitwise, shared memory", marks=pytest.mark.slow(seconds=5)),
+        pytest.param((), ("other",), "DDP, gloo", marks=pytest.mark.slow(seconds=5)),
     ],
 )
 def test_two_ranks_add(

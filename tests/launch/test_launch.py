@@ -68,7 +68,7 @@ def test_local_prints_a_mistake_once(tmp_path: Path) -> None:
     assert job.communicate(timeout=100)[1] == "error: 0 ranks: must be at least 1\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow(seconds=6))])
 def test_a_signal_to_local_saves(number: signal.Signals, small: str, tmp_path: Path) -> None:
     settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=a", "train.epochs=5000")
     job = local("2", *settings, "log.every=1")

@@ -77,7 +77,7 @@ VARIANTS: dict[str, Callable[[Any], bytes]] = {
 }
 
 
-PICTURES = 120  # of the test set, for each variant
+PICTURES = 80  # of the test set, for each variant
 
 
 @pytest.mark.parametrize(("variant", "least"), [*((name, 0.95) for name in VARIANTS), ("on paper", 0.85)])

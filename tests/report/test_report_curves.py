@@ -53,6 +53,7 @@ def test_interruptions_are_marked(softmax: Path, show: Open) -> None:
     assert "went on at step 938 on 2 ranks instead of 1" in page.inner_text("#life")
 
 
+@pytest.mark.slow(seconds=9)
 def test_the_page_of_100000_lines_is_small(softmax: Path, tmp_path: Path, show: Open) -> None:
     run = copy(softmax, tmp_path / "long")
     confusion = list(jsonl.read(softmax / "metrics.jsonl"))[-1]["confusion"]
