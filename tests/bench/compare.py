@@ -70,7 +70,7 @@ def contestants(root: str, epochs: int) -> list[Entry]:
     peer = ["--root", root, "--epochs", str(epochs)]
     alone = [sys.executable, "-m"]
     entries = [
-        Entry("the seed's loop", 1, [*alone, "tests.bench.tutorial_loop", *peer]),
+        Entry("the tutorial's loop", 1, [*alone, "tests.bench.tutorial_loop", *peer]),
         Entry("scikit-learn SGDClassifier", 1, [*alone, "tests.bench.sklearn_job", *peer]),
         Entry("bare loop, no exchange", 1, [*alone, "tests.bench.handwritten", *peer]),
         job(1, root, epochs),

@@ -30,11 +30,12 @@ def main() -> None:
             for epoch in range(chosen.epochs):
                 for step, (part,) in enumerate(batches.epoch(epoch)):
                     flat.zero_()
-                    logits = model(part.images)
-                    loss = functional.binary_cross_entropy_with_logits(logits, part.targets, reduction="sum") / 10
+                    logits = model(part.inputs.flatten(1).float().div_(255))
+                    targets = functional.one_hot(part.targets, 10).float()
+                    loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / 10
                     (loss / batches.count(step)).backward()  # type: ignore[no-untyped-call]
                     if memory:
-                        memory.sum([flat], [(0.0, 0.0)], flat)
+                        memory.sum([flat], [(0.0, 0.0, 0.0)], flat)
                     optimizer.step()
         if world.rank == 0:
             report(chosen.epochs * len(train) / clock.seconds, 0)

@@ -12,23 +12,22 @@ from typing import Any
 import torch
 
 from src import config, train
-from src.data.loader import ShardSampler
-from src.models import logistic
+from src.data.order import ShardSampler
+from src.job import Job, prepare
 from src.world.world import World
 from tests.bench.page import conditions, table, write
 
 EPOCHS, STEPS = 3, 938
 Spent = dict[str, list[float]]  # by part: seconds of processor time, seconds
 PARTS = {
-    "gradient": "the gradient: forward, loss, backward",
-    "batch": "the batches: rows copied and scaled",
-    "targets": "one-hot targets",
+    "gradient": "the gradient: scaling, forward, loss, backward",
+    "batch": "the batches: rows copied",
     "optimizer": "weights moved",
     "permutation": "an epoch's permutation",
     "record": "lines of metrics.jsonl (log.every=100)",
     "console": "lines on the console, a file (log.seconds=2)",
     "evaluation": "evaluation (10,000 images)",
-    "checkpoint": "checkpoints (two files an epoch: newest and best)",
+    "checkpoint": "checkpoints (a file an epoch, and the name of the best)",
     "else": "all else in the loop: votes, counts, Python",
 }
 
@@ -76,33 +75,31 @@ def clocked(root: str, terminal: bool) -> Spent:
         finally:
             sys.stdout = before
     for clock in (0, 1):
-        spent["batch"][clock] -= spent["targets"][clock]
         spent["else"][clock] = whole[clock] - sum(one[clock] for one in spent.values())
     return spent
 
 
-def prepared(root: str, folder: str, spent: Spent) -> train.Job:
+def prepared(root: str, folder: str, spent: Spent) -> Job:
     """The job, with clocks."""
     settings = [f"data.root={root}", "data.fallback=none", f"run.root={folder}", f"train.epochs={EPOCHS}"]
-    job = train.prepare(config.parse([*settings, "track.wandb=disabled"]), World())
+    job = prepare(config.parse([*settings, "track.wandb=disabled"]), World())
     assert job is not None
 
     def clock(part: str, owner: Any, name: str) -> None:
-        setattr(owner, name, timed(unclocked.setdefault((owner, name), getattr(owner, name)), part, spent))
+        setattr(owner, name, timed(unclocked.setdefault((id(owner), name), getattr(owner, name)), part, spent))
 
-    clock("gradient", job.gradients, "compute")
+    clock("gradient", job.gradients, "forward_backward")
     clock("batch", job.batches, "_gather")
-    clock("targets", logistic, "targets")
-    clock("optimizer", job.training.optimizer, "step")
+    clock("optimizer", job.state.optimizer, "step")
     clock("permutation", ShardSampler, "indices")
-    clock("record", job.tracker, "_log")
-    clock("console", job.console, "line")
-    clock("evaluation", train, "measure")
+    clock("record", job.tracker, "_write")
+    clock("console", job.console, "training")
+    clock("evaluation", job, "evaluate")
     clock("checkpoint", job.checkpoints, "save")
     return job
 
 
-unclocked: dict[tuple[Any, str], Callable[..., Any]] = {}
+unclocked: dict[tuple[int, str], Callable[..., Any]] = {}
 
 
 def timed(call: Callable[..., Any], part: str, spent: Spent) -> Callable[..., Any]:

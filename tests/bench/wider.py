@@ -7,16 +7,17 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from src import config
 from src.data import dataset as data
 from src.data.loader import ShardedLoader
 from src.gradients import build as gradients
-from src.models import logistic
 from src.optimizer import Optimizer
 from src.world.world import World
 from tests.bench.page import conditions, table, write
+from tests.helpers.models import SPEC, logistic
 from tests.helpers.ranks import in_world
 
 WIDTHS = (0, 16, 64, 256, 1024)  # hidden units; 0 is the job's own model
@@ -47,12 +48,12 @@ def measure(root: str, rounds: int) -> None:
 
 def statement(gains: dict[int, float]) -> str:
     """What the table says, in plain words."""
-    own = "This job's model does not get faster with more ranks" if gains[0] <= 1 else "Here two ranks are faster"
-    own += f": two are {gains[0]:.2f} times as fast as one.\n"
+    first = "This job's model does not get faster with more ranks" if gains[0] <= 1 else "Here two ranks are faster"
+    first += f": two are {gains[0]:.2f} times as fast as one.\n"
     helped = list(itertools.takewhile(lambda width: gains[width] > 1, reversed(WIDTHS)))
     if not helped:
-        return own + f"None of these models does, up to {parameters(WIDTHS[-1]):,} parameters.\n"
-    return own + f"At this batch size, two ranks beat one from about {parameters(helped[-1]):,} parameters on.\n"
+        return first + f"None of these models does, up to {parameters(WIDTHS[-1]):,} parameters.\n"
+    return first + f"At this batch size, two ranks beat one from about {parameters(helped[-1]):,} parameters on.\n"
 
 
 def parameters(width: int) -> int:
@@ -64,8 +65,23 @@ def build(width: int) -> nn.Module:
     """The job's model, or one with a hidden layer."""
     torch.manual_seed(0)
     if not width:
-        return logistic.build(0)
-    return nn.Sequential(nn.Linear(logistic.PIXELS, width), nn.ReLU(), nn.Linear(width, logistic.CLASSES))
+        return logistic().build(SPEC, 0)
+    return nn.Sequential(Scaled(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+class Scaled(nn.Module):
+    """Bytes as floats in [0, 1], flat."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 28, 28) -> (n, 784)."""
+        return images.flatten(1).float().div_(255)
+
+
+def bce(module: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """The tutorial's loss: its sum over the samples, and their number."""
+    logits = module(images)
+    one_hot = logits.new_zeros(logits.shape).scatter_(1, labels.unsqueeze(1), 1.0)
+    return functional.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum") / 10, len(labels)
 
 
 def rate(root: str, width: int, ranks: int) -> float:
@@ -75,10 +91,10 @@ def rate(root: str, width: int, ranks: int) -> float:
     def work(world: World) -> float:
         train = data.load(settings.data, world, print).train
         module = build(width)
-        number, own = gradients.local_shards(settings.train, world)
-        batches = ShardedLoader(train, settings.train, own, number, world.device)
-        way = gradients.build_gradients(module, logistic.loss_function("bce"), settings.train, world)
-        optimizer, began = Optimizer(module, settings.optim, STEPS), 0.0
+        number, local = gradients.local_shards(settings.train, world)
+        batches = ShardedLoader(train, settings.train, local, number, world.device)
+        way = gradients.build_gradients(module, bce, settings.train, world)
+        optimizer, began = Optimizer([{"params": list(module.parameters())}], settings.optim, STEPS), 0.0
         for step, parts in enumerate(itertools.islice(batches.epoch(0), WARM_UP + STEPS)):
             if step == WARM_UP:
                 began = time.perf_counter()
