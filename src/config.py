@@ -58,12 +58,12 @@ def parse(arguments: list[str], model: Path | None = None) -> Config:
 
 def keys_of(model: Model) -> Keys:
     """Every key: those of the schema, and those of the model's own file. Raises UserError."""
-    own = {f"model.{name}": field for name, field in model_file.settings_of(model_path(model)).items()}
+    model_keys = {f"model.{name}": field for name, field in model_file.settings_of(model_path(model)).items()}
     keys: Keys = {}
     for name, field in KEYS.items():
         keys[name] = field
         if name == "model.name":
-            keys |= own
+            keys |= model_keys
     return keys
 
 
@@ -148,7 +148,7 @@ def _read(file: Path) -> Iterator[tuple[str, Any]]:
             yield from ((f"{section}.{name}", value) for name, value in body.items())
         elif section not in sections:
             yield str(section), body
-        elif body is not None:  # nothing below it, or comments alone, changes nothing
+        elif body is not None:  # an empty section is allowed
             raise UserError(f"config={file}: {section}: {body}: must hold keys, such as `{_first_of(str(section))}`")
 
 

@@ -1,4 +1,4 @@
-"""What started this process says of it: its rank among all, read from the environment alone. Imports no torch."""
+"""The rank of this process and how many there are, from the environment variables. Imports no torch."""
 
 import os
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The errors that end a job or a command with one line instead of a traceback.
 
     UserError      a mistake that the user can mend; exit code 2
-    JobFailed      the job cannot go on, and the message says all; exit code 1
+    JobFailed      the job cannot go on; exit code 1
       NonFinite      the loss or a gradient is infinite or not a number
       PeerLost       another rank died, or did not come in time
 
@@ -14,7 +14,7 @@ keeps its traceback.
 class UserError(ValueError):
     """A mistake that the user can mend, found before anything is lost.
 
-    `message` names the key and its value, `fix` says the way out; `str()` is both in one line.
+    `message` names the key and its value, `fix` is what to do; `str()` is both in one line.
     """
 
     def __init__(self, message: str, fix: str = "") -> None:

@@ -51,15 +51,15 @@ class Metrics:
 
     def texts(self) -> list[str]:
         """Each metric for people: 7433/10000 = 74.33 % where both are whole numbers, else its name and its value."""
-        found = []
+        texts = []
         for name, value in self.values.items():
             above, below = self._pair(name)
             label = "" if name == next(iter(self.divisions)) else f"{name} "
             if isinstance(above, int) and isinstance(below, int):
-                found.append(f"{label}{above}/{below} = {100 * value:.2f} %")
+                texts.append(f"{label}{above}/{below} = {100 * value:.2f} %")
             else:
-                found.append(f"{name} {value:.4f}")
-        return found
+                texts.append(f"{name} {value:.4f}")
+        return texts
 
     def __str__(self) -> str:
         return "  ".join(self.texts())

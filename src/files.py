@@ -1,4 +1,4 @@
-"""Files that are whole under their name or not there: one atomic write for everybody."""
+"""Files that are whole under their name or not there: the one atomic write."""
 
 import errno
 import os

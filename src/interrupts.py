@@ -74,8 +74,8 @@ class Interrupts:
     def stopped_by_other_host(self, reason: StopReason) -> bool:
         """Whether other ranks were signalled and this one was not, although it waited for that.
 
-        Where hosts come and go, each host's torchrun ends its own ranks to let them meet again, or one host leaves
-        for good. A rank that left on its own with 0 would be finished in its torchrun's eyes.
+        Where hosts come and go, each host's torchrun ends its ranks so that all meet again, or one host leaves for
+        good. torchrun takes a rank that leaves with 0 for finished, and does not start it again.
         """
         if not os.environ.get(ELASTIC) or not reason.is_signal:
             return False

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LARGEST = 2**31  # integers are below it, unless they say otherwise
+LARGEST = 2**31  # integers are below it, unless a setting has its own limit
 TYPES = (int, float, bool, str, list[str])
 TYPE_NAMES: dict[object, str] = {
     int: "an integer",
@@ -23,7 +23,7 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
 
     Limits: `choices` (allowed values), `minimum` (smallest allowed), `above` (must be larger),
     `below` (must be smaller), `is_name` (a plain file name), `fingerprinted` (True if the trained
-    weights depend on it, else it only observes, prolongs or places the run).
+    weights depend on it, else it only observes the run, prolongs it or moves it).
     """
     metadata = {"meaning": meaning, **limits}
     if isinstance(default, list):
@@ -54,7 +54,7 @@ class Model:
 
     name: str = key("logistic", "a file in src/models without .py, or the path of your own .py file")
     settings: dict[str, Any] = field(default_factory=dict)
-    file: Path | None = None  # where the code is, if not where the name says: the copy in a run's folder
+    file: Path | None = None  # the copy in a run's folder, where that is read instead of the named file
 
 
 @dataclass

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def nothing_left(settings: Config) -> bool:
-    """Whether the run is finished, and say so.
+    """Whether the run is finished; rank 0 prints that it is.
 
     Ranks on several hosts ask together, once they have met: their file systems may not show the same yet.
     """
@@ -140,7 +140,7 @@ def end_epoch(job: "Job") -> bool:
 
 
 def finish(job: "Job", reason: StopReason | None) -> None:
-    """Save what is not saved yet, and say how it ended, or how it goes on."""
+    """Save what is not saved yet, and report the result, or why the job stopped and how it goes on."""
     progress = job.state.progress
     with job.failing(), job.interrupts.patience():
         progress.metrics_bytes = job.tracker.position()

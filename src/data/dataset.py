@@ -72,7 +72,7 @@ class Split:
 class DataSet:
     """Both splits, what a model must know of them, and what they are.
 
-    `name` is what is trained on; `note` says why, where that is not what was asked for. `checksums` holds
+    `name` is what is trained on; `note` gives the reason where that is not what was asked for. `checksums` holds
     the SHA-256 of the four files.
     """
 
@@ -107,13 +107,13 @@ def _headline(name: str, note: str) -> str:
     return f"NOT THE DATA ASKED FOR: training on {name}, rendered here: {note}"
 
 
-def load(settings: schema.Data, world: World, say: Callable[[str], None]) -> DataSet:
+def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> DataSet:
     """The data set of the settings, or the rendered digits where there is no other and they are allowed.
 
     The first rank of each node fetches and checks the files; all map them, so that a node holds one copy
     in its page cache. Raises UserError.
     """
-    prepared = world.each_node_decides(lambda: prepare(settings, say))
+    prepared = world.each_node_decides(lambda: prepare(settings, report))
     if any(other.checksums != prepared[0].checksums for other in prepared):
         seen = ", ".join(f"{other.name}" for other in prepared)
         raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen})", fix="give all the same")
@@ -147,35 +147,35 @@ def answering(settings: schema.Data, seconds: float) -> str:
     return next((mirror for mirror in asked if download.answers(mirror, packed, seconds)), "")
 
 
-def prepare(settings: schema.Data, say: Callable[[str], None]) -> _Prepared:
+def prepare(settings: schema.Data, report: Callable[[str], None]) -> _Prepared:
     """Make sure that the files are there and whole; on the first rank of a node. Raises UserError."""
     raw = folder(settings)
     if not missing(settings):
         return _Prepared(settings.name, _checked(settings.name, raw), "")
     try:
-        _provide(settings, raw, say)
+        _provide(settings, raw, report)
     except Unreachable as error:
         if settings.fallback == "none":
             raise UserError(f"data.name={settings.name}: no mirror answers ({error})", fix=_how_to(raw)) from None
         note = f"{settings.name} is not here and no mirror answers ({error})"
         headline = _headline("digits", note)
-        embedded = prepare(dataclasses.replace(settings, name="digits"), lambda text: say(f"{headline}\n{text}"))
+        embedded = prepare(dataclasses.replace(settings, name="digits"), lambda text: report(f"{headline}\n{text}"))
         return dataclasses.replace(embedded, note=note)
     return _Prepared(settings.name, _checked(settings.name, raw), "")
 
 
-def _provide(settings: schema.Data, raw: Path, say: Callable[[str], None]) -> None:
+def _provide(settings: schema.Data, raw: Path, report: Callable[[str], None]) -> None:
     if settings.name == "digits":
         from src.data import digits  # needs numpy and Pillow, which nothing else here does
 
-        say(f"rendering the embedded digits into {raw}")
+        report(f"rendering the embedded digits into {raw}")
         digits.write(raw)
     elif settings.name == "idx":
         raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}")
     else:
         source = _source(settings.name)
         mirrors = settings.mirrors + list(source.mirrors)
-        download.fetch(raw, source.resources, mirrors, lambda text: say(config.without_secrets(text)))
+        download.fetch(raw, source.resources, mirrors, lambda text: report(config.without_secrets(text)))
 
 
 def _source(name: str) -> Any:

@@ -17,14 +17,14 @@ from src.config import without_secrets
 from src.errors import Unreachable, UserError
 
 STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
-SPEAK_SECONDS = 2.0  # between two words about a download
+REPORT_SECONDS = 2.0  # between two lines about a download
 CHUNK = 1 << 18
 SUMS = "SHA256SUMS"  # what was fetched here, in sha256sum's own format
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str], say: Say) -> None:
+def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str], report: Report) -> None:
     """Bring every (name.gz, MD5) of `resources` that is missing into `folder`, unpacked.
 
     One process at a time does it, also where several nodes share the folder. Files that are there are never
@@ -35,7 +35,7 @@ def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str]
         with FileLock(folder / ".lock"):
             for packed, md5 in resources:
                 if not (folder / packed.removesuffix(".gz")).exists():
-                    _fetch_one(folder, packed, md5, mirrors, say)
+                    _fetch_one(folder, packed, md5, mirrors, report)
     except OSError as error:
         raise UserError(
             f"data.root: {folder} cannot be written ({error.strerror or error})",
@@ -43,7 +43,7 @@ def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str]
         ) from None
 
 
-def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], say: Say) -> None:
+def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], report: Report) -> None:
     raw = folder / packed.removesuffix(".gz")
     temporary = folder / f".{packed}.part"
     answers = []
@@ -52,45 +52,45 @@ def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], say: Say
         # The second round: a damaged download is tried again.
         for source in (str(folder), *mirrors, *mirrors):
             try:
-                found = _copy(source, packed, temporary, say)
+                digest = _copy(source, packed, temporary, report)
             except Unreachable as error:
                 answers.append(f"{source}: {error}")
                 continue
-            if found == md5:
+            if digest == md5:
                 _unpack(temporary, raw)
                 return
-            answers.append(f"{source}: {packed} is damaged (MD5 {found}, expected {md5})")
+            answers.append(f"{source}: {packed} is damaged (MD5 {digest}, expected {md5})")
             if source != str(folder):
-                say(answers[-1])
+                report(answers[-1])
     finally:
         temporary.unlink(missing_ok=True)
     raise Unreachable(without_secrets("; ".join(dict.fromkeys(answers[1:]))) or "no mirror is named")
 
 
-def _copy(source: str, name: str, to: Path, say: Say) -> str:
+def _copy(source: str, name: str, to: Path, report: Report) -> str:
     """Copy the file from a URL or a folder; returns its MD5. Raises Unreachable, or OSError where `to` fails."""
     digest = hashlib.md5(usedforsecurity=False)
     with to.open("wb") as out:
-        for chunk in _chunks(source, name, say):
+        for chunk in _chunks(source, name, report):
             digest.update(chunk)
             out.write(chunk)
     return digest.hexdigest()
 
 
-def _chunks(source: str, name: str, say: Say) -> Iterator[bytes]:
-    """The file's bytes, piece by piece, with a word about the progress now and then. Raises Unreachable."""
+def _chunks(source: str, name: str, report: Report) -> Iterator[bytes]:
+    """The file's bytes, piece by piece, with a line about the progress now and then. Raises Unreachable."""
     try:
         with _open(source, name) as stream:
-            total, done, spoke = int(getattr(stream, "length", None) or 0), 0, time.monotonic()
+            total, done, reported = int(getattr(stream, "length", None) or 0), 0, time.monotonic()
             remote = "://" in source
             if remote:
-                say(f"fetching {name} ({total / 1e6:.1f} MB) from {source}")
+                report(f"fetching {name} ({total / 1e6:.1f} MB) from {source}")
             while chunk := stream.read(CHUNK):
                 yield chunk
                 done += len(chunk)
-                if remote and time.monotonic() - spoke > SPEAK_SECONDS:
-                    spoke = time.monotonic()
-                    say(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+                if remote and time.monotonic() - reported > REPORT_SECONDS:
+                    reported = time.monotonic()
+                    report(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(getattr(error, "reason", None) or error) from None
 
@@ -127,23 +127,23 @@ def sha256(file: Path) -> str:
 
 
 def verify(folder: Path, names: Iterable[str], pinned: dict[str, str]) -> dict[str, str]:
-    """The SHA-256 of each file, held against the pinned one or what was noted when it was fetched.
+    """The SHA-256 of each file, held against the pinned one or what was recorded when it was fetched.
 
     Raises UserError naming the file, what was expected and what was found.
     """
-    noted = {line.split()[1]: line.split()[0] for line in _lines(folder / SUMS)} | pinned
-    found = {}
+    recorded = {line.split()[1]: line.split()[0] for line in _lines(folder / SUMS)} | pinned
+    digests = {}
     for name in names:
         try:
-            found[name] = sha256(folder / name)
+            digests[name] = sha256(folder / name)
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be read ({error.strerror})") from None
-        if name in noted and noted[name] != found[name]:
+        if name in recorded and recorded[name] != digests[name]:
             raise UserError(
-                f"{folder / name}: is damaged or altered: SHA-256 {found[name]}, expected {noted[name]}",
+                f"{folder / name}: is damaged or altered: SHA-256 {digests[name]}, expected {recorded[name]}",
                 fix="move it away to have it fetched again",
             )
-    return found
+    return digests
 
 
 def _lines(file: Path) -> list[str]:

@@ -24,7 +24,7 @@ class Exchange(Protocol):
 
 
 class Bitwise:
-    """Each shard's gradient alone, added in shard order.
+    """The gradient of each shard, added in shard order.
 
     The module is the bare one: every shard through DDP's machinery takes 2 to 4 times as long.
     """
@@ -106,8 +106,8 @@ class AllGather:
         self._world = world
         shards_of = world.all_gather(local)
         self._rows = max(len(shards) for shards in shards_of)
-        self._place = {slot: (rank, row) for rank, shards in enumerate(shards_of) for row, slot in enumerate(shards)}
-        assert sorted(self._place) == list(range(slots))
+        self._position = {slot: (rank, row) for rank, shards in enumerate(shards_of) for row, slot in enumerate(shards)}
+        assert sorted(self._position) == list(range(slots))
 
     def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """See SharedMemory.sum."""
@@ -121,6 +121,6 @@ class AllGather:
         received_scalars = sent_scalars.new_empty(self._world.size, *sent_scalars.shape)
         dist.all_gather(list(received), sent)
         dist.all_gather(list(received_scalars), sent_scalars)
-        places = [self._place[slot] for slot in range(len(self._place))]
-        _add([received[place] for place in places], total)
-        return [sum(received_scalars[place][at].item() for place in places) for at in range(SCALARS)]
+        in_order = [self._position[slot] for slot in range(len(self._position))]
+        _add([received[position] for position in in_order], total)
+        return [sum(received_scalars[position][at].item() for position in in_order) for at in range(SCALARS)]

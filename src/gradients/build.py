@@ -1,6 +1,6 @@
 """How the ranks agree on a gradient: DistributedDataParallel with its communication hook, or bitwise.
 
-Either way `compute` leaves in every parameter's .grad, on every rank, the gradient of the mean loss over
+Either way `forward_backward` leaves in every parameter's .grad, on every rank, the gradient of the mean loss over
 the *global* batch: each rank divides by the global count, and the ranks add. What else they must agree on in
 a step travels with the gradients: the sum of the losses, and how many ranks want to stop.
 """
@@ -32,7 +32,7 @@ class Gradients(Protocol):
 
     @property
     def waited(self) -> float:
-        """Seconds that this rank has waited for others so far (0 where nobody measures it)."""
+        """Seconds that this rank has waited for others so far (0 where it is not measured)."""
 
 
 def local_shards(settings: schema.Train, world: World) -> tuple[int, range]:
@@ -52,7 +52,7 @@ def local_shards(settings: schema.Train, world: World) -> tuple[int, range]:
 
 
 def build_gradients(module: nn.Module, loss: Loss, settings: schema.Train, world: World) -> Gradients:
-    """The way of the settings. Raises UserError where it is impossible."""
+    """What train.sync and train.exchange ask for. Raises UserError where it is impossible."""
     number, local = local_shards(settings, world)
     seed = Seed(settings.seed, world.device)
     if world.size == 1:

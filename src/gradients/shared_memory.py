@@ -7,7 +7,7 @@ One file in /dev/shm that never has a name (O_TMPFILE), so that nothing stays be
     data     2 sets x slots x CAPACITY bytes
 
 In round r a rank writes its slots of set r % 2, then raises its flag to r, waits until every flag is at
-least r, and adds all slots in slot order. Two sets are enough: who writes round r + 2 has seen all flags at
+least r, and adds all slots in slot order. Two sets are enough: a rank that writes round r + 2 has seen all flags at
 r + 1, and a rank raises that one only after it has read round r. The flag may be seen only after the data
 it stands for, which plain stores guarantee on x86-64 and not elsewhere.
 """
@@ -37,7 +37,7 @@ SLEEP_SECONDS = 0.0001
 
 
 class Unavailable(RuntimeError):
-    """The ranks cannot share memory, and all know it; the message says why."""
+    """The ranks cannot share memory; raised on all of them, with the reason."""
 
 
 def objection(world: World) -> str:

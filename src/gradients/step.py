@@ -16,7 +16,7 @@ Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, float | Tensor]]
 class StepResult:
     """A step's sums over the global batch: of the losses, of the votes to stop, and of the items.
 
-    On a GPU they are tensors that nobody has waited for yet.
+    On a GPU they are tensors whose values are not waited for.
     """
 
     loss: float | Tensor

@@ -193,7 +193,7 @@ class Model:
 
     @contextmanager
     def user_code(self) -> Iterator[None]:
-        """Around a call of the model's file: what it raises is shown from its own first line on."""
+        """Around a call of the model's file: an error becomes ModelFailed, whose traceback begins in the file."""
         try:
             yield
         except Exception as error:

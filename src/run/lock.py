@@ -8,7 +8,7 @@ from pathlib import Path
 
 from src.errors import UserError
 
-LOCK_SECONDS = 5.0  # a rank that was told to leave needs a moment to save
+LOCK_SECONDS = 5.0  # a rank that was signalled needs a moment to save
 
 
 def holder(path: Path) -> str:

@@ -43,7 +43,7 @@ class Origin:
 def on(settings: Config, dataset: DataSet) -> Config:
     """The settings with the data set that is really trained on, and with the run's name.
 
-    Where that is not the one asked for, the name says so.
+    Where that is not the one asked for, the name contains both.
     """
     asked = settings.data.name
     settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, name=dataset.name))
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What status.json says (rank 0)."""
+        """The content of status.json (rank 0)."""
         return dict(self._status)
 
     def open(self, dataset: DataSet) -> None:

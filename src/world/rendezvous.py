@@ -2,8 +2,8 @@
 
 torchrun's agent offers its own store to the workers, and keeps it over `--max-restarts`: restarted workers
 read the addresses of the dead generation and fail (pytorch#135712, #167288). So rank 0 opens a fresh store
-for every attempt, and only the invitation to it goes through the agent's. Every process greets with a random
-number of its own and believes an invitation that repeats it, which a dead generation's cannot.
+for every attempt, and only the invitation to it goes through the agent's. Every process writes a
+random number and accepts only an invitation that repeats it, which a dead generation's cannot.
 """
 
 import os
@@ -17,7 +17,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from src.errors import JobFailed, UserError
 
-PAUSE_SECONDS = 0.02  # between two looks for the others
+PAUSE_SECONDS = 0.02  # between two polls for the others
 AGENT_SECONDS = 10.0  # the agent's store was there before this process: if it is gone, so is torchrun
 
 
@@ -32,11 +32,11 @@ def open_store(rank: int, world_size: int, one_host: bool, timeout: timedelta) -
         return _plain_store(host, port, rank, world_size, timeout)
     patience = min(timeout, timedelta(seconds=AGENT_SECONDS))
     try:
-        kept = TCPStore(host, port, is_master=False, timeout=patience, wait_for_workers=False)
+        store = TCPStore(host, port, is_master=False, timeout=patience, wait_for_workers=False)
     except RuntimeError:
         raise JobFailed(f"torchrun's store at {host}:{port} does not answer: torchrun is gone") from None
-    kept.set_timeout(timeout)
-    agent = PrefixStore(f"meeting/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", kept)
+    store.set_timeout(timeout)
+    agent = PrefixStore(f"meeting/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", store)
     if rank == 0:
         return _invite(agent, _own_address(host, one_host), world_size, timeout)
     return _follow(agent, rank, timeout)
@@ -82,23 +82,23 @@ def _own_address(master: str, one_host: bool) -> str:
 
 
 def _invite(agent: Store, address: str, world_size: int, timeout: timedelta) -> Store:
-    """Rank 0: open the store, and invite whoever greets until all are there."""
+    """Rank 0: open the store, and invite the ranks that have written a number until all are there."""
     store = TCPStore("0.0.0.0", 0, is_master=True, timeout=timeout, wait_for_workers=False)
     others, numbers = range(1, world_size), [""] * world_size
     deadline = time.monotonic() + timeout.total_seconds()
     while missing := [rank for rank in others if not store.check([f"here/{rank}"])]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"rank(s) {missing} did not come within {timeout.total_seconds():.0f} s")
-        heard = [_value(agent, f"hello/{rank}") for rank in range(world_size)]
-        if heard != numbers:
-            numbers = heard
+        greetings = [_value(agent, f"hello/{rank}") for rank in range(world_size)]
+        if greetings != numbers:
+            numbers = greetings
             agent.set("invitation", " ".join([address, str(store.port), *(number or "-" for number in numbers)]))
         time.sleep(PAUSE_SECONDS)
     return PrefixStore("job", store)
 
 
 def _follow(agent: Store, rank: int, timeout: timedelta) -> Store:
-    """Another rank: greet, and go where the invitation that knows this rank's number says."""
+    """Another rank: write a number, and connect where the invitation that repeats it points."""
     number = secrets.token_hex(8)
     agent.set(f"hello/{rank}", number)
     deadline = time.monotonic() + timeout.total_seconds()

@@ -111,7 +111,7 @@ class World:
                     return cast(list[T], _results([answer for _, answer in answers]))
 
     def first_cause(self, cause: str) -> str:
-        """What the first rank that lost another one said of it: who lost that rank names the wrong one."""
+        """The cause that the first rank reported: a rank that lost a reporting rank would name the wrong one."""
         if self._store is None or not is_open(self._store):  # the store is rank 0's, and goes with it
             return cause
         try:
