@@ -1,0 +1,9 @@
+"""The data set of a run, and which samples each rank takes in each step.
+
+dataset     load: which data set, from where; DataSet, Split, Spec (what a model must know of it)
+idx         read: an IDX file as a tensor
+order       ShardSampler: the order of an epoch; draws: random numbers of a sample
+loader      ShardedLoader: this rank's micro-batches
+download    fetch, verify: files from mirrors, whole or not there
+digits      write: the embedded data set, drawn with strokes
+"""

@@ -56,6 +56,14 @@ class Data(Protocol):
     def classes(self) -> int:
         """Labels are below it; 0 where the targets are no classes."""
 
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Of one target; () where it is a single number."""
+
+    @property
+    def target_dtype(self) -> torch.dtype:
+        """Of the targets."""
+
 
 @dataclass(frozen=True)
 class Model:

@@ -1,0 +1,5 @@
+"""python -m src.report: a run on one page, or several side by side.
+
+page     report, write: the template filled with one JSON object
+facts    what the page says of a run, as plain values
+"""

@@ -1,0 +1,11 @@
+"""A run's folder: what the run is, how it is, and what it has saved.
+
+layout       names, status.json, exit codes, stop reasons; imports no torch
+run          Run: the folder held by a job
+checkpoint   Checkpoints, TrainState; archive: one file; seal: its SHA-256
+progress     Progress, Speed
+jsonl        Lines: a file of JSON objects; tables: what is no single number
+lock         hold, holder: one job at a time
+provenance   what made the run
+trained      load: a run's trained model
+"""

@@ -7,6 +7,7 @@ import torch
 
 from src.run import archive, jsonl
 from src.run import run as run
+from src.run.checkpoint import newest_first
 from src.run.layout import read_status
 from tests.helpers.ranks import Job
 from tests.helpers.short_runs import job
@@ -133,3 +134,11 @@ def test_a_full_disk_loses_one_checkpoint_and_warns(
     done = job(small, tmp_path)
     assert "No space left on device: this checkpoint is lost, the one before it is safe" in done.output
     assert read_status(done.run)["state"] == "finished"
+
+
+def test_checkpoints_are_ordered_by_number(tmp_path: Path) -> None:
+    """As text step-100000000.pt comes before step-99999999.pt, and keep=1 would delete it."""
+    for name in ("step-99999999.pt", "step-100000000.pt", "step-00000005.pt", "step-x.pt", "best.pt"):
+        (tmp_path / name).touch()
+    found = [file.name for file in newest_first(tmp_path)]
+    assert found == ["step-100000000.pt", "step-99999999.pt", "step-00000005.pt"]
