@@ -3,6 +3,7 @@
     python -m launch.job directory [key=value ...]      the run directory
     python -m launch.job verdict RUN BEFORE CODE        how it ended, and the exit code below
     python -m launch.job task FILE N                    the settings of an array's N-th task, each ended by a NUL
+    python -m launch.job ranks                          how many ranks this host takes
 
 Imports no torch: it also runs on a login node, and between two attempts.
 """
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from src import config
+from src import config, environment
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode, State
@@ -98,6 +99,8 @@ def main() -> None:
     try:
         if question == "directory":
             print(layout.directory(check(arguments)))
+        elif question == "ranks" and not arguments:
+            print(environment.ranks_per_node())
         elif question == "task" and len(arguments) == 2:
             print("".join(f"{word}\0" for word in task(Path(arguments[0]), arguments[1])), end="")
         elif question == "verdict" and len(arguments) == 3:
@@ -106,7 +109,9 @@ def main() -> None:
             print(f"{run}: {text}", flush=True)
             raise SystemExit(answer)
         else:
-            raise UserError(f"{question}: ask `directory [key=value ...]`, `verdict RUN BEFORE CODE` or `task FILE N`")
+            raise UserError(
+                f"{question}: ask `directory [key=value ...]`, `verdict RUN BEFORE CODE`, `task FILE N` or `ranks`"
+            )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(ExitCode.MISTAKE) from None

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from src import config, console
+from src import config, console, environment
 from src.doctor import host_checks, network_checks, rehearsal, storage_checks
 from src.doctor.findings import Finding, Plan, red
 from src.errors import JobFailed, UserError
@@ -120,7 +120,7 @@ def main() -> None:
         settings = config.parse(chosen.settings)
         if chosen.ranks < 0:
             raise UserError(f"--ranks={chosen.ranks}: must be at least 1")
-        ranks = chosen.ranks or host_checks.ranks(settings)
+        ranks = chosen.ranks or environment.ranks_per_node()
         plan = Plan(settings, chosen.settings, ranks, network_checks.hosts(chosen.nodes), chosen.seconds)
         raise SystemExit(1 if report(plan, chosen.only or list(CHECKS), chosen.json) else 0)
 

@@ -11,54 +11,15 @@ from pathlib import Path
 
 import torch
 
+from src import environment
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.gradients import build as gradients
 from src.gradients import shared_memory
-from src.schema import Config
 from src.world import world as distributed
 from src.world.world import World
 
-CGROUP = Path("/sys/fs/cgroup")
 CARDS = Path("/proc/driver/nvidia/gpus")  # what the driver has, whatever torch says
-MOST_RANKS = 8  # launch/local.sh starts no more by itself
 CONTAINERS = {"/.dockerenv": "Docker", "/run/.containerenv": "Podman", "/.singularity.d": "Apptainer"}
-
-
-def processors() -> int:
-    """CPUs that this process may use: its affinity (Slurm, taskset), and its cgroup's quota (a container)."""
-    allowed = float(len(os.sched_getaffinity(0)))
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = CGROUP / "cpu" if controllers else CGROUP
-        for folder in (top / path.strip("/"), *(top / path.strip("/")).parents):
-            if folder.is_relative_to(top):
-                allowed = min(allowed, _quota(folder))
-    return max(1, int(allowed))
-
-
-def _quota(folder: Path) -> float:
-    """CPUs that a cgroup of version 2 or 1 grants; infinity where it has no limit."""
-    try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        return int(quota) / int(period) if int(quota) > 0 else float("inf")
-    except (OSError, ValueError):  # no such controller; "max"
-        return float("inf")
-
-
-def ranks(settings: Config) -> int:
-    """How many ranks launch/ would start on this host."""
-    gpus = torch.cuda.device_count() if settings.train.device != "cpu" else 0
-    if gpus:
-        return gpus
-    if "SLURM_JOB_ID" in os.environ:
-        given = os.environ.get("RANKS_PER_NODE") or os.environ.get("SLURM_CPUS_ON_NODE", "")
-        return int(given) if given.isdigit() else processors()
-    return min(processors(), MOST_RANKS)
 
 
 def versions(plan: Plan) -> Finding:
@@ -107,7 +68,7 @@ def gpus(plan: Plan) -> Finding:
 
 def cores(plan: Plan) -> Finding:
     """The ranks' threads against the processors that they may use."""
-    there, threads = processors(), plan.settings.train.threads
+    there, threads = environment.processors(), plan.settings.train.threads
     told = f"{plan.ranks} rank(s) x {threads} thread(s) on {there} CPU(s)"
     if plan.ranks * threads <= there:
         busy = os.getloadavg()[0]

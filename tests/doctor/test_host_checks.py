@@ -50,36 +50,10 @@ def test_gpus_that_are_wanted_or_unused(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 @pytest.mark.usefixtures("one_processor")
 def test_threads_against_processors() -> None:
-    assert host_checks.processors() == 1
     assert host_checks.cores(planned("train.threads=1")).found.startswith("1 rank(s) x 1 thread(s) on 1 CPU(s)")
     assert host_checks.cores(planned(ranks=2)).colour == "yellow"
     found = host_checks.cores(planned("train.threads=2", ranks=2))
     assert (found.colour, found.fix) == ("red", "train.threads=1, or 1 rank(s)")
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_container_s_quota_counts(version: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(host_checks, "CGROUP", tmp_path)
-    assert host_checks.processors() == len(os.sched_getaffinity(0))
-    (tmp_path / "cpu").mkdir()
-    for folder in (tmp_path, tmp_path / "cpu"):
-        if version == 2:
-            (folder / "cpu.max").write_text("100000 100000\n")
-        else:
-            (folder / "cpu.cfs_quota_us").write_text("100000\n")
-            (folder / "cpu.cfs_period_us").write_text("100000\n")
-    assert host_checks.processors() == 1
-
-
-def test_ranks_as_the_launchers_start_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = planned("train.device=cpu").settings
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert host_checks.ranks(cpu) == min(host_checks.processors(), 8)
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "48")
-    assert host_checks.ranks(cpu) == 48
-    monkeypatch.setenv("RANKS_PER_NODE", "3")
-    assert host_checks.ranks(cpu) == 3
 
 
 def test_room_in_shared_memory() -> None:
