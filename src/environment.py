@@ -89,16 +89,16 @@ def gpus() -> int:
         ) from None
     except OSError:  # not executable
         return 0
-    return min(sum(line.startswith("GPU ") for line in done.stdout.splitlines()), _visible_gpus())
+    return _visible(sum(line.startswith("GPU ") for line in done.stdout.splitlines()))
 
 
-def _visible_gpus() -> int | float:
-    """How many entries of CUDA_VISIBLE_DEVICES count: CUDA ignores what follows an invalid one."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return float("inf")
-    entries = (entry.strip() for entry in visible.split(","))
-    return len(list(itertools.takewhile(lambda entry: entry and not entry.startswith("-"), entries)))
+def _visible(count: int) -> int:
+    """How many of so many GPUs CUDA_VISIBLE_DEVICES leaves visible: CUDA ignores what follows an invalid entry."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return count
+    entries = (entry.strip() for entry in listed.split(","))
+    return min(count, len(list(itertools.takewhile(lambda entry: entry and not entry.startswith("-"), entries))))
 
 
 def processors() -> int:

@@ -13,7 +13,7 @@ from src.doctor import __main__ as doctor
 from src.doctor import rehearsal
 from src.doctor.__main__ import Check
 from src.doctor.findings import Plan, green
-from src.errors import JobFailed
+from src.errors import JobFailed, UserError
 from tests.conftest import planned
 from tests.helpers.ranks import ROOT
 
@@ -87,7 +87,11 @@ def fails(_: Plan) -> None:
 
 
 def says(_: Plan) -> None:
-    raise JobFailed("this is; that was; do so")
+    raise JobFailed("this is; that was")
+
+
+def advises(_: Plan) -> None:
+    raise UserError("this is; that was", fix="do so")
 
 
 def test_no_check_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +99,7 @@ def test_no_check_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None
         "hangs": Check(hangs, "wake it"),  # type: ignore[arg-type]
         "fails": Check(fails),  # type: ignore[arg-type]
         "says": Check(says),  # type: ignore[arg-type]
+        "advises": Check(advises),  # type: ignore[arg-type]
         "works": Check(lambda _: green("well")),
     }
     monkeypatch.setattr(doctor, "CHECKS", checks)
@@ -103,8 +108,10 @@ def test_no_check_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None
         "hangs": "red",
         "fails": "red",
         "says": "red",
+        "advises": "red",
         "works": "green",
     }
     assert (found["hangs"].found, found["hangs"].fix) == ("no answer within 0.5 s", "wake it")
     assert found["fails"].found == "ZeroDivisionError: by nothing"
-    assert (found["says"].found, found["says"].fix) == ("this is; that was", "do so")
+    assert (found["says"].found, found["says"].fix) == ("this is; that was", "")
+    assert (found["advises"].found, found["advises"].fix) == ("this is; that was", "do so")
