@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-.venv/bin/python}
 if ! command -v "$python" >/dev/null; then
-  echo "error: PYTHON=$python: is not there; run make setup, or name a Python that has requirements.lock" >&2
+  echo "error: PYTHON=$python: not found; run make setup, or name a Python with the packages of requirements.lock" >&2
   exit 2
 fi
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
