@@ -86,17 +86,23 @@ class World:
         return cast(T, _results(answer)[0])
 
     def _await_rank0(self, store: Store, key: str) -> None:
-        pause, beat, heard = LOOK_SECONDS[0], b"", time.monotonic()
+        """Wait for the key, as long as rank 0 lives: by its process on this host, else by its heartbeat.
+
+        Seconds in which the store itself does not answer (rank 0 is suspended) do not count as silence.
+        """
+        pause, beat, silence = LOOK_SECONDS[0], b"", 0.0
+        visible = 0 in self._neighbours()
         try:
             while not store.check([key]):
+                looked = time.monotonic()
                 time.sleep(pause)
                 pause = min(2 * pause, LOOK_SECONDS[1])
-                now = store.get(f"{key}/alive") if store.check([f"{key}/alive"]) else b""
                 if store.check([CAUSE]):
                     raise PeerLost(store.get(CAUSE).decode())
-                if now != beat:
-                    beat, heard = now, time.monotonic()
-                elif time.monotonic() - heard > self.timeout:
+                now = store.get(f"{key}/alive") if store.check([f"{key}/alive"]) else b""
+                silence = 0.0 if now != beat else silence + min(time.monotonic() - looked, HEARTBEAT_SECONDS)
+                beat = now
+                if silence > self.timeout and not visible:
                     raise PeerLost(f"rank 0 gave no sign of life for {self.timeout:.0f} s")
         except RuntimeError as error:
             if isinstance(error, JobFailed):
