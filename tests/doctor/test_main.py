@@ -37,7 +37,7 @@ def test_a_job_that_will_run_has_nothing_red(small: str, tmp_path: Path) -> None
     assert [line["check"] for line in found] == list(doctor.CHECKS), done.stderr
     assert {line["state"] for line in found} <= {"green", "yellow"}, done.stdout
     assert done.returncode == 0
-    assert set(found[0]) == {"check", "host", "state", "found", "fix"}
+    assert set(found[0]) == {"check", "host", "state", "message", "fix"}
     assert not list(tmp_path.iterdir())
 
 
@@ -111,7 +111,7 @@ def test_no_check_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None
         "advises": "red",
         "works": "green",
     }
-    assert (found["hangs"].found, found["hangs"].fix) == ("no answer within 0.5 s", "wake it")
-    assert found["fails"].found == "ZeroDivisionError: by nothing"
-    assert (found["says"].found, found["says"].fix) == ("this is; that was", "")
-    assert (found["advises"].found, found["advises"].fix) == ("this is; that was", "do so")
+    assert (found["hangs"].message, found["hangs"].fix) == ("no answer within 0.5 s", "wake it")
+    assert found["fails"].message == "ZeroDivisionError: by nothing"
+    assert (found["says"].message, found["says"].fix) == ("this is; that was", "")
+    assert (found["advises"].message, found["advises"].fix) == ("this is; that was", "do so")
