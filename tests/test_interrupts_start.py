@@ -31,7 +31,7 @@ def moment(owner: Any, name: str) -> str:
     return f"{getattr(owner, '__name__', '').rpartition('.')[2]}.{name}"
 
 
-def at(moments: list[tuple[Any, str]]) -> Any:
+def at(moments: list[tuple[Any, str]]) -> pytest.MarkDecorator:
     """Parametrize a test with the functions at whose start the signal comes."""
     return pytest.mark.parametrize(("owner", "name"), moments, ids=[moment(*each) for each in moments])
 
@@ -128,7 +128,8 @@ def test_a_signal_around_the_write_of_running_ends_in_a_saved_run(
     after: bool, number: signal.Signals, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """status.json says running for the first time between these two moments."""
-    original, written = files.write_text, []
+    original = files.write_text
+    written: list[Path] = []
 
     def write_text(file: Path, text: str) -> None:
         first = file.name == layout.STATUS and not written
