@@ -39,10 +39,11 @@ test-container: .venv/.synced-dev ## build the image and run its job (as root; i
 	 tests/helpers/container.sh install || echo "cannot install buildah: its tests will be skipped" >&2; fi
 	CONTAINER_TESTS=1 $(BIN)/pytest tests/launch/test_container.py $(ARGS)
 
-lint: .venv/.synced-dev ## ruff, mypy --strict, shellcheck
+lint: .venv/.synced-dev ## ruff, mypy --strict, import-linter, shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/shellcheck $$(git ls-files '*.sh' '*.sbatch') .ci/run
 
 check: lint test ## lint and test
@@ -77,7 +78,7 @@ lock: | $(UV) ## renew the pinned requirements from pyproject.toml
 	@$(LOCK) --group bench -c requirements.lock -o requirements-bench.lock
 
 clean: ## remove what make and the tools made, never data or runs
-	rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # `uv pip sync` removes what it is not asked for, so every set that is installed already is asked for again. The
 # shell looks for them: make's own wildcard does not see what an earlier recipe of the same call has made.

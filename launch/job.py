@@ -1,8 +1,10 @@
-"""What every launcher asks about a run: where it is, whether the settings fit a cluster, how the job ended.
+"""Questions that every launcher has about a run: its directory, its settings, how many ranks, how the job ended.
 
     python -m launch.job directory [key=value ...]      the run directory
-    python -m launch.job verdict RUN BEFORE CODE        how it ended, and the exit code below
+    python -m launch.job verdict RUN BEFORE CODE        how the job ended, with the exit code for its launcher:
+                                                        BEFORE is status.json at the start, CODE torchrun's exit code
     python -m launch.job task FILE N                    the settings of an array's N-th task, each ended by a NUL
+    python -m launch.job ranks                          how many ranks this host takes
 
 Imports no torch: it also runs on a login node, and between two attempts.
 """
@@ -13,48 +15,51 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from src import config
+from src import config, environment
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode, State
 from src.schema import Config
 
+NO_FALLBACK = "data.fallback=none"  # an unattended job trains on the data that it was given, or not at all
+
 
 def check(arguments: list[str]) -> Config:
-    """The settings, if a job that nobody watches may have them. Raises UserError."""
-    settings = config.parse(["data.fallback=none", *arguments])
+    """The settings of an unattended job. Raises UserError for settings that such a job must not have."""
+    settings = config.parse([NO_FALLBACK, *arguments])
     if settings.data.fallback != "none":
         raise UserError(
-            f"data.fallback={settings.data.fallback}: a job in a queue must not train on something else",
-            fix="leave it out, or ask for data.name=digits",
+            f"data.fallback={settings.data.fallback}: an unattended job must not train on other data",
+            fix="leave it out, or choose data.name=digits",
         )
     if settings.checkpoint.resume == "never":
         raise UserError(
-            "checkpoint.resume=never: a job that is started again would begin afresh each time",
+            "checkpoint.resume=never: a job that is restarted would begin at step 0 each time",
             fix="give another run.name= instead",
         )
     return settings
 
 
 def tasks(file: Path, key: str) -> list[list[str]]:
-    """The settings of each task of an array: a line each, quoted as in a shell. Raises UserError naming the key.
+    """The settings of each task of an array: one line for each task, with shell quoting.
 
-    Empty lines do not count, nor what a word that begins with # introduces.
+    Empty lines and comments (a word that begins with #, to the end of the line) do not count. Raises UserError that
+    names `key`, the option or variable that gave the file.
     """
     try:
         lines = file.read_text().splitlines()
     except OSError as error:
         raise UserError(f"{key}={file}: cannot be read ({error.strerror})") from None
-    found = []
+    parsed = []
     for number, line in enumerate(lines, 1):
         try:
             words = [] if line.lstrip().startswith("#") else shlex.split(line)
         except ValueError as error:
             raise UserError(f"{key}={file}: line {number} cannot be read ({str(error).lower()})") from None
         comment = next((at for at, word in enumerate(words) if word.startswith("#")), len(words))
-        found.append(words[:comment])
-    if not (settings := [words for words in found if words]):
-        raise UserError(f"{key}={file}: holds no line of settings")
+        parsed.append(words[:comment])
+    if not (settings := [words for words in parsed if words]):
+        raise UserError(f"{key}={file}: has no line of settings")
     return settings
 
 
@@ -63,18 +68,18 @@ def task(file: Path, number: str) -> list[str]:
     settings = tasks(file, "ARRAY_FILE")
     if not number.isdigit() or not 1 <= int(number) <= len(settings):
         raise UserError(
-            f"SLURM_ARRAY_TASK_ID={number}: is no task of ARRAY_FILE={file}",
+            f"SLURM_ARRAY_TASK_ID={number}: not a task of ARRAY_FILE={file}",
             fix=f"use sbatch --array=1-{len(settings)}",
         )
     return settings[int(number) - 1]
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[ExitCode, str]:
-    """(exit code, one line) for a job that found `before` in status.json and left `after`.
+    """(exit code for the launcher, one line) for a job; status.json was `before` at its start and is `after` now.
 
-    Its own exit code says little (torchrun leaves with 1 after an orderly stop): it decides only where the
-    job did not touch status.json. TRY_AGAIN asks for the same command again: the run is not finished, and its last
-    checkpoint is further than when the job began, so that a job that always fails ends.
+    `code` is torchrun's exit code. It decides only if the job did not write status.json, because torchrun exits with
+    1 even if all ranks saved and stopped. TRY_AGAIN means: run the same command again. It requires that the run is
+    not finished and that its last checkpoint is newer than at the start; a job that always fails is not repeated.
     """
     state, step, reason = after.get("state"), after.get("step", 0), after.get("reason", "")
     if after == before:
@@ -84,20 +89,22 @@ def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[E
     if state == State.FINISHED:
         return ExitCode.FINISHED, f"finished at step {step}"
     if not after.get("restart", True):
-        return ExitCode.STOPPED, f"stopped at step {step} as asked ({reason}); the same command goes on"
+        return ExitCode.STOPPED, f"stopped by the user at step {step} ({reason}); run the same command to continue"
     how = "failed" if state == State.FAILED else "interrupted"
     how = f"{how} ({reason or 'killed'}), saved at step {step}"
     if step > before.get("step", 0):
         return ExitCode.TRY_AGAIN, how
-    return ExitCode.FAILED, f"{how}: no step further than at its start"
+    return ExitCode.FAILED, f"{how}: no progress since the start"
 
 
 def main() -> None:
-    """Answer one question; a user's mistake is one line and exit code 2."""
+    """Answer one question; a UserError is one line and ExitCode.MISTAKE."""
     question, *arguments = sys.argv[1:] or ["--help"]
     try:
         if question == "directory":
             print(layout.directory(check(arguments)))
+        elif question == "ranks" and not arguments:
+            print(environment.ranks_per_node())
         elif question == "task" and len(arguments) == 2:
             print("".join(f"{word}\0" for word in task(Path(arguments[0]), arguments[1])), end="")
         elif question == "verdict" and len(arguments) == 3:
@@ -106,7 +113,8 @@ def main() -> None:
             print(f"{run}: {text}", flush=True)
             raise SystemExit(answer)
         else:
-            raise UserError(f"{question}: ask `directory [key=value ...]`, `verdict RUN BEFORE CODE` or `task FILE N`")
+            known = "`directory [key=value ...]`, `verdict RUN BEFORE CODE`, `task FILE N` or `ranks`"
+            raise UserError(f"{question}: unknown question", fix=f"ask {known}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(ExitCode.MISTAKE) from None

@@ -1,26 +1,19 @@
 #!/usr/bin/env bash
-# One host of several, by whatever started it: HEAD=host:port NODES=2 NODE_RANK=0 JOB=id launch/node.sh [key=value ...]
-# HEAD is the same on all, and its host is NODE_RANK 0, which Slurm and an Indexed Job of Kubernetes tell themselves.
-# NODES=1:4 lets hosts come and go. Ranks are this host's GPUs, else RANKS_PER_NODE, else the processors that it was
-# given. PYTHON may be several words (a container's runtime). RDZV_CONF=key=value,... adds to torchrun's --rdzv-conf.
-# BY_STATUS=1: exit codes of launch.job instead of torchrun's.
+# One host of several: HEAD=host:port NODES=2 NODE_RANK=0 JOB=id launch/node.sh [key=value ...]
+# HEAD is the same on all hosts, and names the host with NODE_RANK 0. Slurm and an Indexed Job of Kubernetes set the
+# node's rank themselves. NODES=1:4 lets hosts join and leave. The number of ranks is that of `python -m launch.job
+# ranks`: GPUs, else RANKS_PER_NODE, else Slurm's CPUs, else processors, at most 8. PYTHON may be several words (a
+# container's runtime). RDZV_CONF=key=value,... adds to torchrun's --rdzv-conf. BY_STATUS=1: the exit code follows
+# status.json (launch.job verdict) instead of torchrun.
 set -euo pipefail
-trap '' USR1 USR2 # a warning before Python is there must not kill it
+trap '' USR1 USR2 # ignore warning signals until launch.torchrun handles them
 : "${HEAD:?}" "${NODES:?}" "${JOB:?}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 read -ra python <<<"${PYTHON:-.venv/bin/python}"
 
-gpus=${SLURM_GPUS_ON_NODE:-0}
-if ((gpus == 0)) && [[ -z ${SLURM_JOB_ID:-} ]] && command -v nvidia-smi >/dev/null; then
-  gpus=$({ nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU' || true)
-fi
-ranks=$gpus
-if ((ranks == 0)); then
-  ranks=${RANKS_PER_NODE:-${SLURM_CPUS_ON_NODE:-$(nproc)}}
-fi
-
+ranks=$("${python[@]}" -m launch.job ranks)
 options=(--nnodes="$NODES" --nproc-per-node="$ranks" --max-restarts="${MAX_RESTARTS:-3}")
-# is_host: torchrun compares names to find out, and is wrong where a host has several.
+# is_host: torchrun compares host names, which fails for a host with several names.
 options+=(--rdzv-backend=c10d --rdzv-endpoint="$HEAD" --rdzv-id="$JOB")
 node=${NODE_RANK:-${JOB_COMPLETION_INDEX:-${SLURM_NODEID:-0}}}
 options+=(--rdzv-conf="is_host=$((node == 0))${RDZV_CONF:+,$RDZV_CONF}")

@@ -1,10 +1,10 @@
-"""Submit to Slurm: the settings are checked here and now, not an hour later in the queue.
+"""Submit a run to Slurm, after checking its settings.
 
     python -m launch.submit --nodes 2 --gpus-per-node 8 --time 01:00:00 [--partition P] [--dry-run] [key=value ...]
-    python -m launch.submit --array settings.txt ...      one run a line of the file, beside the common key=value
+    python -m launch.submit --array settings.txt ...      one run for each line of the file; key=value are common
 
-What runs is launch/slurm.sbatch of this checkout. The run directory gets, below launch/, the script that was
-submitted, the settings and the state of the code.
+The job runs launch/slurm.sbatch of this checkout. The folder launch/ of the run's directory keeps the submitted
+script, the settings, and the commit with its uncommitted changes.
 """
 
 import argparse
@@ -26,16 +26,16 @@ from src.schema import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
-LEAST_WARNING_SECONDS = 60  # Slurm looks every 30 s which jobs to warn
+MIN_WARNING_SECONDS = 60  # Slurm looks every 30 s which jobs to warn
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What will be handed to sbatch: the folder that keeps it, the script, and the files beside it."""
+    """What sbatch gets and the folder keeps: the script, and other files as text by name. `runs` are directories."""
 
     folder: Path
     script: str
-    beside: dict[str, str]
+    files: dict[str, str]
     runs: list[Path]
 
 
@@ -44,20 +44,20 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python -m launch.submit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--nodes", type=_positive, default=1, help="nodes (default 1)")
-    options.add_argument("--gpus-per-node", type=_positive, help="GPUs of each node, and ranks on it")
-    options.add_argument("--ranks-per-node", type=_positive, help="ranks of each node without GPUs")
-    options.add_argument("--cpus-per-node", type=_positive, help="CPUs of each node (default ranks x train.threads)")
-    options.add_argument("--time", default="01:00:00", help="limit of one attempt, as Slurm writes it: D-HH:MM:SS")
-    options.add_argument("--warn", type=_positive, default=90, help="seconds before the limit to save and requeue")
-    options.add_argument("--max-requeues", type=_positive, default=20, help="restarts before the job gives up")
-    options.add_argument("--name", default="train", help="name of the job")
+    options.add_argument("--nodes", type=_positive, default=1, help="number of nodes (default 1)")
+    options.add_argument("--gpus-per-node", type=_positive, help="GPUs, and ranks, on each node")
+    options.add_argument("--ranks-per-node", type=_positive, help="ranks on each node, without GPUs")
+    options.add_argument("--cpus-per-node", type=_positive, help="CPUs on each node (default ranks x train.threads)")
+    options.add_argument("--time", default="01:00:00", help="time limit of one attempt, D-HH:MM:SS")
+    options.add_argument("--warn", type=_positive, default=90, help="seconds before the time limit to save and requeue")
+    options.add_argument("--max-requeues", type=_positive, default=20, help="most restarts of the job")
+    options.add_argument("--name", default="train", help="name of the Slurm job")
     for option in ("partition", "account", "qos", "mem", "constraint", "reservation", "dependency"):
         options.add_argument(f"--{option}", help="as sbatch's")
-    options.add_argument("--image", help="container image for apptainer, instead of .venv")
-    options.add_argument("--array", type=Path, metavar="FILE", help="a file of settings: one run a line")
-    options.add_argument("--at-once", type=_positive, help="most tasks of an array that run at a time")
-    options.add_argument("--dry-run", action="store_true", help="print the script, and touch nothing")
+    options.add_argument("--image", help="container image to run with apptainer, instead of .venv")
+    options.add_argument("--array", type=Path, metavar="FILE", help="a file of settings: one run for each line")
+    options.add_argument("--at-once", type=_positive, help="most tasks of an array that run at the same time")
+    options.add_argument("--dry-run", action="store_true", help="print the script; write and submit nothing")
     options.add_argument("settings", nargs="*", metavar="key=value", help="as src.train's")
     return options
 
@@ -69,28 +69,28 @@ def _positive(text: str) -> int:
 
 
 def plan(options: argparse.Namespace) -> Submission:
-    """Check everything, and write the script. Raises UserError."""
+    """Check options and settings, and compose the script; writes nothing. Raises UserError."""
     seconds = _seconds(options.time)
-    if not LEAST_WARNING_SECONDS <= options.warn < seconds:
+    if not MIN_WARNING_SECONDS <= options.warn < seconds:
         raise UserError(
-            f"--warn={options.warn}: must be from {LEAST_WARNING_SECONDS} s (Slurm looks every 30 s) to less than "
+            f"--warn={options.warn}: must be from {MIN_WARNING_SECONDS} s (Slurm looks every 30 s) to less than "
             f"--time={options.time} ({seconds} s)"
         )
     tasks = _tasks(options)
     checked = [_checked(settings, options) for settings in tasks]
     runs = [layout.directory(settings) for settings in checked]
-    if twice := {str(run) for run in runs if runs.count(run) > 1}:
-        raise UserError(f"--array={options.array}: several lines are the same run ({', '.join(sorted(twice))})")
+    if repeated := {str(run) for run in runs if runs.count(run) > 1}:
+        raise UserError(f"--array={options.array}: several lines are the same run ({', '.join(sorted(repeated))})")
     folder = runs[0] / "launch"
-    beside = {"code.txt": _code()}
+    files = {"code.txt": _code()}
     if options.array:
         lines = "".join(shlex.join(line) + "\n" for line in job.tasks(options.array, "--array"))
-        named = f"array-{hashlib.sha256(repr(tasks).encode()).hexdigest()[:8]}"
-        folder, beside["settings.txt"] = Path(checked[0].run.root) / named, lines
+        array_name = f"array-{hashlib.sha256(repr(tasks).encode()).hexdigest()[:8]}"
+        folder, files["settings.txt"] = Path(checked[0].run.root) / array_name, lines
     else:
-        beside["config.yaml"] = config.as_yaml(checked[0])
+        files["config.yaml"] = config.as_yaml(checked[0])
     folder = (ROOT / folder).resolve()
-    return Submission(folder, _script(options, folder, checked[0], len(tasks)), beside, runs)
+    return Submission(folder, _script(options, folder, checked[0], len(tasks)), files, runs)
 
 
 def _tasks(options: argparse.Namespace) -> list[list[str]]:
@@ -101,32 +101,33 @@ def _tasks(options: argparse.Namespace) -> list[list[str]]:
 
 
 def _checked(settings: list[str], options: argparse.Namespace) -> Config:
-    """The settings of a run, if they fit so many ranks."""
+    """The settings of a run. Raises UserError if they do not fit the nodes."""
     checked = job.check(settings)
-    ranks = options.nodes * (options.gpus_per_node or options.ranks_per_node or options.cpus_per_node or 1)
+    ranks = options.nodes * (_ranks_per_node(options) or options.cpus_per_node or 1)
     if checked.train.sync == "bitwise" and ranks > checked.train.shards:
         raise UserError(
-            f"train.shards={checked.train.shards}: {ranks} ranks cannot share them", fix="raise it, or ask fewer"
+            f"train.shards={checked.train.shards}: {ranks} ranks cannot share them",
+            fix="raise it, or start fewer ranks",
         )
     if checked.train.device == "cuda" and not options.gpus_per_node:
-        raise UserError("train.device=cuda: wants --gpus-per-node")
+        raise UserError("train.device=cuda: no GPUs requested", fix="add --gpus-per-node=")
     return checked
 
 
 def _seconds(text: str) -> int:
-    """Slurm's own notation: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S. Raises UserError."""
-    found = TIME.fullmatch(text)
-    if not found:
+    """Seconds of a time in Slurm's notation: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S. Raises UserError."""
+    match = TIME.fullmatch(text)
+    if not match:
         raise UserError(f"--time={text}: write minutes, HH:MM:SS or D-HH:MM:SS")
-    days, *rest = (int(value) if value else 0 for value in found.group("d", "a", "b", "c"))
-    if found["d"] is None and found["c"] is None:
+    days, *rest = (int(value) if value else 0 for value in match.group("d", "a", "b", "c"))
+    if match["d"] is None and match["c"] is None:
         rest = [0, *rest[:2]]
     hours, minutes, seconds = rest
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _code() -> str:
-    """The commit and what differs from it."""
+    """The commit, and the uncommitted changes as a diff."""
     try:
         commit = subprocess.run(["git", "log", "-1", "--format=%H %cI %s"], cwd=ROOT, capture_output=True, text=True)
         changes = subprocess.run(["git", "diff", "HEAD"], cwd=ROOT, capture_output=True, text=True)
@@ -135,9 +136,15 @@ def _code() -> str:
     return f"{commit.stdout}\n{changes.stdout}"
 
 
+def _ranks_per_node(options: argparse.Namespace) -> int | None:
+    """As `launch.job ranks` will decide on the node; None if its CPUs decide."""
+    ranks: int | None = options.gpus_per_node or options.ranks_per_node
+    return ranks
+
+
 def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: int) -> str:
-    """The batch script. slurm.sbatch has directives of its own, which sbatch reads only in what it is given."""
-    ranks = options.gpus_per_node or options.ranks_per_node
+    """The batch script. It repeats slurm.sbatch's directives: sbatch reads only those of the script it is given."""
+    ranks = _ranks_per_node(options)
     cpus = options.cpus_per_node or (ranks and ranks * settings.train.threads)
     output = "slurm-%A_%a.out" if options.array else "slurm-%j.out"
     array = f"1-{tasks}" + (f"%{options.at_once}" if options.at_once else "") if options.array else None
@@ -168,7 +175,7 @@ def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: 
             "#SBATCH --requeue",
             f"export SLURM_SUBMIT_DIR={shlex.quote(str(ROOT))}",
             *(f"export {name}={shlex.quote(str(value))}" for name, value in variables.items() if value is not None),
-            # Not exec: the warning and the end of the job are for the shell that Slurm knows.
+            # Not exec: Slurm knows this shell by its pid.
             shlex.join(["source", "launch/slurm.sbatch", *options.settings]),
             "",
         ]
@@ -176,9 +183,9 @@ def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: 
 
 
 def submit(planned: Submission) -> str:
-    """Keep what is submitted, and submit it; the job's number. Raises UserError where sbatch refuses."""
+    """Write the files and submit the script; returns the job's number. Raises UserError if sbatch refuses."""
     planned.folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (planned.beside | {"job.sbatch": planned.script}).items():
+    for name, text in (planned.files | {"job.sbatch": planned.script}).items():
         (planned.folder / name).write_text(text)
     try:
         done = subprocess.run(
@@ -186,7 +193,7 @@ def submit(planned: Submission) -> str:
         )
     except OSError:
         raise UserError(
-            "sbatch: is not here", fix="submit from a login node of the cluster (--dry-run works)"
+            "sbatch: not found", fix="submit from a login node of the cluster (--dry-run works anywhere)"
         ) from None
     if done.returncode:
         raise UserError(f"sbatch refuses: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
@@ -194,7 +201,7 @@ def submit(planned: Submission) -> str:
 
 
 def main() -> None:
-    """Submit, and say how to watch and stop it; a mistake is one line and exit code 2."""
+    """Submit, and print how to watch and stop the job; a UserError is one line and ExitCode.MISTAKE."""
     options = parser().parse_args()
     os.chdir(ROOT)
     try:

@@ -1,8 +1,11 @@
-"""torchrun without its habits: python -m launch.torchrun [--by-status] [torchrun's options] -m src.train ...
+"""torchrun with three changes: python -m launch.torchrun [--by-status] [torchrun's options] -m src.train ...
 
-It is deaf to the warning signals, of which torchrun would die, while the ranks hear them; it removes torchrun's
-temporary folder; it says in one line why the job ended, where torchrun says 45. With --by-status the exit code
-tells how the run is (launch.job: 0 only if finished, 75 to start again), for launchers that know only codes.
+- SIGUSR1 and SIGUSR2, which warn the ranks of a time limit, do not kill torchrun.
+- torchrun's temporary folder is removed.
+- A failed job prints one line instead of torchrun's 45.
+
+With --by-status the exit code follows status.json (launch.job.verdict: 0 only if the run is finished, 75 to start
+again), for launchers that read only exit codes.
 """
 
 import logging
@@ -25,7 +28,7 @@ from src.run.layout import ELASTIC, ExitCode
 
 
 def main() -> None:
-    """Run the job and leave with its exit code."""
+    """Run the job; exit with its exit code."""
     arguments = sys.argv[1:]
     by_status = arguments[:1] == ["--by-status"]
     arguments = arguments[by_status:]
@@ -35,9 +38,9 @@ def main() -> None:
             print(config.help_text(settings))
             return
         if by_status:
-            code = judged(arguments, settings)
+            code = run_by_status(arguments, settings)
         else:
-            config.parse(settings)  # once and at once, not on every rank after it has started
+            config.parse(settings)  # report a mistake once, before any rank starts
             code = supervise(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -45,16 +48,14 @@ def main() -> None:
     raise SystemExit(code)
 
 
-def judged(arguments: list[str], settings: list[str]) -> int:
-    """Run the job; the exit code is the verdict on the run. Raises UserError before anything starts."""
+def run_by_status(arguments: list[str], settings: list[str]) -> int:
+    """Run the job unless the run is finished; the exit code of launch.job.verdict. Raises UserError before a start."""
     checked = job.check(settings)
     run = layout.directory(checked)
-    if layout.is_finished(run, checked):
-        print(f"{run}: was finished already", flush=True)
-        return ExitCode.FINISHED
-    before = layout.read_status(run)
-    at = arguments.index("src.train") + 1
-    ended = supervise([*arguments[:at], "data.fallback=none", *settings])
+    before, ended = layout.read_status(run), int(ExitCode.FINISHED)
+    if not layout.is_finished(run, checked):
+        at = arguments.index("src.train") + 1
+        ended = supervise([*arguments[:at], job.NO_FALLBACK, *settings])
     code, text = job.verdict(before, layout.read_status(run), ended)
     print(f"{run}: {text}", flush=True)
     return code
@@ -62,20 +63,20 @@ def judged(arguments: list[str], settings: list[str]) -> int:
 
 def supervise(arguments: list[str]) -> int:
     """Run torchrun in this process; the exit code of the rank that failed first, or 128 + the signal."""
-    # Blocked, not ignored: a warning to ranks that are still starting waits until they can hear it.
+    # Blocked, not ignored: the ranks inherit the mask, and a signal stays pending until they have a handler.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGUSR2))
-    signal.signal(signal.SIGTERM, _leave)  # torchrun's own comes with the ranks, perhaps after minutes of waiting
+    signal.signal(signal.SIGTERM, _raise)  # torchrun sets a handler only after the rendezvous
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if "LOGLEVEL" not in os.environ:  # torchrun's own variable: whoever sets it wants to read them
+    if "LOGLEVEL" not in os.environ:  # the variable that turns on torchrun's log
         logging.disable(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="torchrun-", ignore_cleanup_errors=True) as folder:
         options = elastic.parse_args([f"--log-dir={folder}", *arguments])  # type: ignore[no-untyped-call]
         if ":" in options.nnodes:
-            _let_hosts_change()
+            _make_elastic()
         try:
             elastic.run(options)  # type: ignore[no-untyped-call]
         except ChildFailedError as failed:
-            return _first(failed)
+            return _report_first(failed)
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except (RendezvousError, DistError) as lost:
@@ -84,33 +85,33 @@ def supervise(arguments: list[str]) -> int:
     return 0
 
 
-def _leave(number: int, frame: object) -> None:
-    """The first process of a container has no default for signals: without a handler it is deaf."""
-    raise SignalException("asked to leave before the ranks were there", signal.Signals(number))
+def _raise(number: int, frame: object) -> None:
+    """Handle a signal before the ranks exist; process 1 of a container has no default action for signals."""
+    raise SignalException("signal before the ranks were started", signal.Signals(number))
 
 
 def _hosts_lost(reason: str, endpoint: str) -> str:
-    """Why the hosts do not meet (again), and what to do."""
-    gist = reason.partition(". ")[0].partition("\n")[0][:120] or "waited in vain for the others"
-    return f"the hosts cannot meet at {endpoint} ({gist}); run the same command on every host to go on"
+    """One line for a rendezvous that failed: why, and what to do."""
+    cause = reason.partition(". ")[0].partition("\n")[0][:120] or "timeout"
+    return f"the hosts cannot meet at {endpoint} ({cause}); run the same command on every host to continue"
 
 
-def _let_hosts_change() -> None:
-    """Hosts may come and go: tell the ranks, and keep torchrun from trusting a store of the first hour.
+def _make_elastic() -> None:
+    """Set the variables for a job whose hosts may join and leave.
 
-    It shares one between all attempts, of which a host that joins later never learns the address, and which is
-    gone with the host that held it; the whole job then dies after a minute.
+    By default torchrun shares one TCPStore between all attempts. A host that joins later never learns its address,
+    and it is lost with the host that serves it: the whole job then fails after a minute.
     """
     os.environ[ELASTIC] = "1"
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
 
 
-def _first(failed: ChildFailedError) -> int:
-    """Name the rank that failed first; a mistake (exit code 2) rank 0 has named itself."""
+def _report_first(failed: ChildFailedError) -> int:
+    """Print the error of the rank that failed first, and return its exit code. Rank 0 prints a UserError itself."""
     rank, failure = failed.get_first_failure()
     if rank != 0 or failure.exitcode != ExitCode.MISTAKE:
-        told: object = failure.message
-        text = str(told.get("message", "")) if isinstance(told, dict) else str(told)
+        message: object = failure.message
+        text = str(message.get("message", "")) if isinstance(message, dict) else str(message)
         print(f"error: rank {rank} failed (exit code {failure.exitcode}): {text.strip()[-300:]}", file=sys.stderr)
     return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
 

@@ -1,4 +1,4 @@
-"""What a check is asked about, and what it found: green, yellow or red, in one line, with the way out."""
+"""The input of a check (Plan) and its result (Finding): green, yellow or red, one line, and a fix."""
 
 from dataclasses import dataclass
 
@@ -7,34 +7,38 @@ from src.schema import Config
 
 @dataclass(frozen=True)
 class Plan:
-    """The job that is going to run: its settings, as given and read, its ranks on this host, its other hosts."""
+    """The job that is going to run.
+
+    `arguments` are the settings of the command line, `settings` what they mean; `ranks` is the number of ranks on this
+    host, `nodes` the names of the other hosts, `seconds` the longest time that a check may take.
+    """
 
     settings: Config
     arguments: list[str]
     ranks: int
     nodes: list[str]
-    seconds: float  # the longest that a check may take
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`colour` is green (well), yellow (the job runs, but perhaps not as one expects) or red (it does not)."""
+    """`colour` is green (no problem), yellow (the job runs, perhaps not as expected) or red (it fails)."""
 
     colour: str
-    found: str
+    message: str
     fix: str = ""
 
 
-def green(found: str) -> Finding:
-    """All is well."""
-    return Finding("green", found)
+def green(message: str) -> Finding:
+    """No problem."""
+    return Finding("green", message)
 
 
-def yellow(found: str, fix: str = "") -> Finding:
-    """The job runs, but not as one might expect."""
-    return Finding("yellow", found, fix)
+def yellow(message: str, fix: str = "") -> Finding:
+    """The job runs, perhaps not as expected."""
+    return Finding("yellow", message, fix)
 
 
-def red(found: str, fix: str = "") -> Finding:
-    """The job will not run, or not well."""
-    return Finding("red", found, fix)
+def red(message: str, fix: str = "") -> Finding:
+    """The job fails, or runs badly."""
+    return Finding("red", message, fix)

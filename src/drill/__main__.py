@@ -1,10 +1,10 @@
-"""The proof that nothing is lost: break a scratch run in every way, go on, compare with an unbroken one.
+"""Interrupt and damage test runs in many ways, resume them, and compare each with an uninterrupted run.
 
     python -m src.drill [--json] [--seed N] [--only NAME ...]
 
-Every scenario uses real processes under torchrun in a temporary folder, and ends with the same command run
-again until the run is finished. It passes if the weights have the reference's SHA-256 and metrics.jsonl the
-reference's lines, each once.
+Every scenario uses real processes under torchrun in a temporary folder. After the fault the same command is repeated
+until the run is finished. A scenario passes if the weights have the SHA-256 of the reference, and metrics.jsonl has the
+lines of the reference, each once.
 """
 
 import argparse
@@ -17,69 +17,69 @@ from pathlib import Path
 from typing import Any
 
 from src.drill.scenarios import RANKS, SCENARIOS, Drill
-from src.run import jsonl
-from src.run.layout import read_status
+from src.run import jsonl, layout
+from src.run.layout import State, read_status
 
 
 @dataclass
 class Result:
-    """What was done to the run, and how it ended."""
+    """How a scenario ended. `problem` says why it failed; it is empty for a pass."""
 
     name: str
     died_at: int = 0
-    went_on_at: list[int] = field(default_factory=list)
+    resumed_at: list[int] = field(default_factory=list)
     ranks: list[int] = field(default_factory=list)
     sha256: str = ""
     problem: str = ""
 
 
 def curve(path: Path) -> list[str]:
-    """metrics.jsonl without what depends on the clock."""
+    """The lines of metrics.jsonl without the fields that depend on the clock."""
     return [
         json.dumps({name: value for name, value in line.items() if name != "samples_per_second"})
-        for line in jsonl.read(path / "metrics.jsonl")
+        for line in jsonl.read(path / layout.METRICS)
     ]
 
 
 def perform(drill: Drill, scenario: Callable[[Drill], None], reference: Path) -> Result:
-    """Break a run, go on until it is finished, compare."""
+    """Run a scenario, repeat the command until the run is finished, and compare it with the reference."""
     result = Result(drill.name)
     try:
         scenario(drill)
         drill.wait()
         result.died_at = drill.step()
         for _ in range(3):
-            if read_status(drill.path).get("state") == "finished":
+            if read_status(drill.path).get("state") == State.FINISHED:
                 break
             drill.start()
             drill.wait()
     except (RuntimeError, OSError, LookupError, subprocess.TimeoutExpired) as error:
         result.problem = f"{type(error).__name__}: {error}"
-    events = list(jsonl.read(drill.path / "events.jsonl"))
-    result.went_on_at = [event["step"] for event in events if event["event"] == "resume"]
+    events = list(jsonl.read(drill.path / layout.EVENTS))
+    result.resumed_at = [event["step"] for event in events if event["event"] == "resume"]
     result.ranks = [event["world_size"] for event in events if event["event"] in ("start", "resume")]
     result.sha256 = read_status(drill.path).get("weights_sha256", "")
-    result.problem = result.problem or _difference(drill.path, reference) or _harmless(events)
+    result.problem = result.problem or _difference(drill.path, reference) or _without_fault(events)
     return result
 
 
 def _difference(path: Path, reference: Path) -> str:
-    """What is not as in the reference, or ''."""
-    if (state := read_status(path).get("state")) != "finished":
+    """How the run differs from the reference, '' if it does not."""
+    if (state := read_status(path).get("state")) != State.FINISHED:
         return f"state {state}"
     if read_status(path)["weights_sha256"] != read_status(reference)["weights_sha256"]:
-        return "other weights"
+        return "different weights"
     return "" if curve(path) == curve(reference) else "metrics.jsonl differs"
 
 
-def _harmless(events: list[dict[str, Any]]) -> str:
-    """A complaint if nothing was broken: then the scenario has proven nothing."""
-    harm = {"resume", "checkpoint failed"} & {event["event"] for event in events}
-    return "" if harm else "nothing was broken"
+def _without_fault(events: list[dict[str, Any]]) -> str:
+    """The problem of a run that was never interrupted: its scenario has tested nothing. '' if it was."""
+    faults = {"resume", "checkpoint failed"} & {event["event"] for event in events}
+    return "" if faults else "the fault did not occur"
 
 
 def run(names: list[str], seed: int) -> Iterator[tuple[Result, str]]:
-    """Each scenario's result and the reference's hash, as they come; the reference first."""
+    """Yield (result, SHA-256 of the reference) for the reference itself and then for each scenario."""
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
         reference = Drill(Path(folder), "reference", seed)
         reference.start()
@@ -92,15 +92,15 @@ def run(names: list[str], seed: int) -> Iterator[tuple[Result, str]]:
 
 
 def main() -> None:
-    """Print the table; exit 1 if anything failed."""
+    """Print a row for each scenario; exit with 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m src.drill", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object a scenario")
-    parser.add_argument("--seed", type=int, default=0, help="decides the random moments and ranks")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each scenario")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random steps and ranks")
     parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS), metavar="NAME")
     chosen = parser.parse_args()
     failed = 0
     if not chosen.json:
-        print(f"{'what was done':38} {'died at':>7}  {'went on at':18} {'ranks':12} {'hash':10} {'reference':10}")
+        print(f"{'scenario':38} {'died at':>7}  {'resumed at':18} {'ranks':12} {'hash':10} {'reference':10}")
     for result, reference in run(chosen.only, chosen.seed):
         failed += bool(result.problem)
         print(_json(result, reference) if chosen.json else _row(result, reference), flush=True)
@@ -113,7 +113,7 @@ def _json(result: Result, reference: str) -> str:
 
 
 def _row(result: Result, reference: str) -> str:
-    steps, ranks = " ".join(map(str, result.went_on_at)) or "-", " ".join(map(str, result.ranks))
+    steps, ranks = " ".join(map(str, result.resumed_at)) or "-", " ".join(map(str, result.ranks))
     verdict = f"FAIL: {result.problem}" if result.problem else "PASS"
     name = f"{result.name:38} {result.died_at or '-':>7}  {steps:18} {ranks:12}"
     return f"{name} {result.sha256[:8]:10} {reference[:8]:10} {verdict}"

@@ -1,8 +1,11 @@
-"""The training job with one fault built in, for the drill: `-m src.drill.faults FAULT@N key=value ...`.
+"""The training job with an injected fault, for the drill: `-m src.drill.faults FAULT@N key=value ...`.
 
-The fault strikes rank 0 at its N-th checkpoint: `writing` dies with half of the file written, `sealing` with
-all of it under its temporary name, `renamed` after it got its name and before the old one goes, `full` finds
-the disk full.
+The fault occurs on rank 0 at its N-th checkpoint:
+
+    writing    the process is killed when half of the temporary file is written
+    sealing    it is killed before the temporary file is renamed
+    renamed    it is killed after the rename, before old checkpoints are deleted
+    full       the disk is full
 """
 
 import os
@@ -18,29 +21,30 @@ from torch.distributed.elastic.multiprocessing.errors import record  # noqa: TID
 from src import console, files, train
 from src.run import archive
 
-FULL_BYTES = 4096  # what a full disk still takes
+FULL_BYTES = 4096  # limit of a file's size that stands for a full disk
 
 
 def main() -> None:
-    """Set the fault, then train."""
+    """Inject the fault, then train."""
     fault, _, number = sys.argv.pop(1).partition("@")
-    strike = {"writing": _writing, "sealing": _sealing, "renamed": _renamed, "full": _full}[fault]
-    archive.write = _nth(int(number), archive.write, strike)
+    inject = {"writing": _writing, "sealing": _sealing, "renamed": _renamed, "full": _full}[fault]
+    archive.write = _nth(int(number), archive.write, inject)
     train.main()
 
 
-def _nth(number: int, write: Callable[..., str], strike: Callable[..., str]) -> Callable[..., str]:
+def _nth(number: int, write: Callable[..., str], inject: Callable[..., str]) -> Callable[..., str]:
+    """`write`, whose call of that number is `inject(write, ...)` instead."""
     calls = 0
 
     def counting(*arguments: Any) -> str:
         nonlocal calls
         calls += 1
-        return strike(write, *arguments) if calls == number else write(*arguments)
+        return inject(write, *arguments) if calls == number else write(*arguments)
 
     return counting
 
 
-def _die(*_: object) -> None:
+def _kill_self(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -48,20 +52,20 @@ def _writing(write: Callable[..., str], *arguments: Any) -> str:
     def half(content: object, stream: Any) -> None:
         stream.write(b"PK" + bytes(10_000))
         stream.flush()
-        _die()
+        _kill_self()
 
     torch.save = half  # type: ignore[assignment]
     return write(*arguments)
 
 
 def _sealing(write: Callable[..., str], *arguments: Any) -> str:
-    vars(files)["replace"] = _die
+    vars(files)["replace"] = _kill_self
     return write(*arguments)
 
 
 def _renamed(write: Callable[..., str], *arguments: Any) -> str:
     write(*arguments)
-    _die()
+    _kill_self()
     raise AssertionError
 
 

@@ -1,4 +1,4 @@
-"""What the drill does to a scratch run: real processes, killed, stopped, starved and damaged."""
+"""The scenarios of the drill: processes of a test run are killed or stopped, or its files are damaged."""
 
 import os
 import random
@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from src.run import jsonl
-from src.run.layout import STOP
+from src.run import jsonl, layout
+from src.run.checkpoint import newest_first
 
 RANKS = 4
 SETTINGS = (
@@ -22,11 +22,11 @@ SETTINGS = (
     "log.every=50",
     "track.wandb=disabled",
 )
-LEFT_SECONDS = 30  # nothing may be left so long after any death
+EXIT_SECONDS = 30  # the last process of a job ends within this time after torchrun
 
 
 class Drill:
-    """One scratch run in a folder of its own."""
+    """A test run in a temporary folder; `seed` and the name decide the random numbers."""
 
     def __init__(self, folder: Path, name: str, seed: int) -> None:
         self.folder, self.name, self.random = folder, name, random.Random(f"{seed} {name}")
@@ -34,7 +34,7 @@ class Drill:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, ranks: int = RANKS, *settings: str, module: tuple[str, ...] = (), options: str = "") -> None:
-        """Start the job; `module` stands in for src.train, `options` are torchrun's."""
+        """Start the job; `module` replaces src.train, `options` are options of torchrun."""
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         command += [*options.split(), f"--log-dir={self.folder / 'torchrun'}", "-m", *(module or ("src.train",))]
         command += [*SETTINGS, f"data.root={self.folder / 'data'}", f"run.root={self.folder / 'runs'}"]
@@ -49,33 +49,36 @@ class Drill:
 
     def step(self) -> int:
         """The newest step in metrics.jsonl."""
-        return max((line["step"] for line in jsonl.read(self.path / "metrics.jsonl")), default=0)
+        return max((line["step"] for line in jsonl.read(self.path / layout.METRICS)), default=0)
 
     def reach(self, low: int = 200, high: int = 2200) -> None:
-        """Wait until a random step of that range is trained."""
+        """Wait until a random step of that range is trained, or the job has ended."""
         goal = self.random.randint(low, high)
         while self.step() < goal and self.process is not None and self.process.poll() is None:
             time.sleep(0.02)
 
     def workers(self) -> list[int]:
-        """The pids of the ranks."""
+        """The pids of the ranks: the children of torchrun."""
         assert self.process is not None
         return _children(self.process.pid)
 
     def wait(self) -> int:
-        """Wait for the job's end, then for its last process; the exit code. Raises if something is left."""
+        """Wait for torchrun and for the last process of its session; returns the exit code.
+
+        Raises RuntimeError for processes that do not end.
+        """
         assert self.process is not None
         code = self.process.wait(timeout=120)
-        deadline = time.monotonic() + LEFT_SECONDS
+        deadline = time.monotonic() + EXIT_SECONDS
         while alive(self.process.pid):
             if time.monotonic() > deadline:
-                raise RuntimeError(f"processes are left: {alive(self.process.pid)}")
+                raise RuntimeError(f"processes did not end: {alive(self.process.pid)}")
             time.sleep(0.1)
         return code
 
     def newest(self) -> Path:
         """The newest checkpoint."""
-        return max((self.path / "checkpoints").glob("step-*.pt"))
+        return newest_first(self.path / layout.CHECKPOINTS)[0]
 
 
 def _children(pid: int) -> list[int]:
@@ -86,16 +89,16 @@ def _children(pid: int) -> list[int]:
 
 
 def alive(session: int) -> list[int]:
-    """Every live process of a session."""
-    found = []
+    """The pids of the processes of a session that have not ended."""
+    pids = []
     for entry in Path("/proc").iterdir():
         try:
             after_name = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if entry.name.isdigit() and int(after_name[3]) == session and after_name[0] not in "ZX":
-            found.append(int(entry.name))
-    return found
+            pids.append(int(entry.name))
+    return pids
 
 
 def kill_rank(drill: Drill) -> None:
@@ -114,7 +117,7 @@ def kill_ranks(drill: Drill) -> None:
 
 
 def kill_torchrun(drill: Drill) -> None:
-    """kill -9 of torchrun: the ranks must notice, save and leave."""
+    """kill -9 of torchrun: the orphaned ranks must notice, save and exit."""
     drill.start()
     drill.reach()
     assert drill.process is not None
@@ -122,17 +125,17 @@ def kill_torchrun(drill: Drill) -> None:
 
 
 def restart(drill: Drill) -> None:
-    """kill -9 of a rank under torchrun --max-restarts: the job goes on by itself."""
+    """kill -9 of a rank under torchrun --max-restarts: torchrun restarts the ranks."""
     drill.start(options="--max-restarts=3")
     drill.reach()
     os.kill(drill.random.choice(drill.workers()), signal.SIGKILL)
 
 
-def in_checkpoint(point: str) -> Callable[[Drill], None]:
-    """A checkpoint's write ends at the point."""
+def in_checkpoint(fault: str) -> Callable[[Drill], None]:
+    """A fault of src.drill.faults while a checkpoint is written."""
 
     def scenario(drill: Drill) -> None:
-        drill.start(module=("src.drill.faults", f"{point}@{drill.random.randint(2, 12)}"))
+        drill.start(module=("src.drill.faults", f"{fault}@{drill.random.randint(2, 12)}"))
 
     return scenario
 
@@ -145,7 +148,7 @@ def truncated(drill: Drill) -> None:
 
 
 def flipped(drill: Drill) -> None:
-    """The newest checkpoint has one byte changed."""
+    """One bit of the newest checkpoint is flipped."""
     kill_ranks(drill)
     drill.wait()
     content = bytearray(drill.newest().read_bytes())
@@ -162,24 +165,24 @@ def sigterm(drill: Drill) -> None:
 
 
 def stop_file(drill: Drill) -> None:
-    """A file STOP in the run directory."""
+    """A file STOP in the run's directory."""
     drill.start()
     drill.reach(high=1500)
-    (drill.path / STOP).touch()
+    (drill.path / layout.STOP).touch()
 
 
 def wall_clock(drill: Drill) -> None:
-    """train.max_minutes is over."""
+    """train.max_minutes has passed."""
     drill.start(RANKS, "train.max_minutes=0.02")
 
 
 def resized(drill: Drill) -> None:
-    """Killed on 4 ranks, stopped on 2, killed on 8; it ends on 4."""
+    """Killed on 4 ranks, stopped on 2, killed on 8, finished on 4."""
     for ranks, limit in ((RANKS, 700), (2, 1400), (8, 2000)):
         drill.start(ranks)
         drill.reach(limit - 400, limit)
         if ranks == 2:
-            (drill.path / STOP).touch()
+            (drill.path / layout.STOP).touch()
         else:
             for pid in drill.workers():
                 os.kill(pid, signal.SIGKILL)

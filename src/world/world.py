@@ -18,6 +18,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # noqa: TID25
 from src import environment
 from src.errors import JobFailed, PeerLost, UserError
 from src.schema import Train
+from src.world.processes import Process, this_process
 from src.world.rendezvous import is_open, open_store
 
 T = TypeVar("T")
@@ -25,6 +26,9 @@ T = TypeVar("T")
 POLL_SECONDS = 0.5  # between two looks whether every node has decided
 LOOK_SECONDS = 0.001, 0.02  # between two looks for rank 0's answer: at first, and at most
 HEARTBEAT_SECONDS = 1.0
+CAUSE = "lost"  # key of the first cause in the store; CAUSE/rank: that rank has read it
+CAUSE_SECONDS = 1.0  # for a process to end after its sockets have closed, and for another host to record the cause
+LINGER_SECONDS = 3.0  # how long rank 0, whose process is the store, lets the others read the first cause
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class World:
     """All ranks of the job, seen from one of them.
 
     `backend` is "none" for a world of one, else "gloo" (CPU) or "nccl" (GPU; what is agreed between hosts
-    still goes over gloo). `timeout` is the longest wait for another rank, in seconds.
+    still goes over gloo). `timeout` is the longest wait for another rank, in seconds. `processes` are those of all
+    ranks, in rank order.
     """
 
     rank: int = 0
@@ -43,6 +48,7 @@ class World:
     backend: str = "none"
     note: str = ""
     timeout: float = 300.0
+    processes: list[Process] = field(default_factory=list, repr=False, compare=False)
     _store: Store | None = field(default=None, repr=False, compare=False)
     _decisions: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
@@ -80,20 +86,28 @@ class World:
         return cast(T, _results(answer)[0])
 
     def _await_rank0(self, store: Store, key: str) -> None:
-        pause, beat, heard = LOOK_SECONDS[0], b"", time.monotonic()
+        """Wait for the key, as long as rank 0 lives: by its process on this host, else by its heartbeat.
+
+        Seconds in which the store itself does not answer (rank 0 is suspended) do not count as silence.
+        """
+        pause, beat, silence = LOOK_SECONDS[0], b"", 0.0
+        visible = 0 in self._neighbours()
         try:
             while not store.check([key]):
+                looked = time.monotonic()
                 time.sleep(pause)
                 pause = min(2 * pause, LOOK_SECONDS[1])
+                if store.check([CAUSE]):
+                    raise PeerLost(store.get(CAUSE).decode())
                 now = store.get(f"{key}/alive") if store.check([f"{key}/alive"]) else b""
-                if now != beat:
-                    beat, heard = now, time.monotonic()
-                elif time.monotonic() - heard > self.timeout:
+                silence = 0.0 if now != beat else silence + min(time.monotonic() - looked, HEARTBEAT_SECONDS)
+                beat = now
+                if silence > self.timeout and not visible:
                     raise PeerLost(f"rank 0 gave no sign of life for {self.timeout:.0f} s")
         except RuntimeError as error:
             if isinstance(error, JobFailed):
                 raise
-            raise PeerLost("rank 0 died") from None
+            raise PeerLost(self._lost_peer("its store does not answer")) from None
 
     def each_node_decides(self, decide: Callable[[], T]) -> list[T]:
         """Run `decide` on the first rank of every node; each rank gets all results, or the first UserError.
@@ -111,13 +125,18 @@ class World:
                     return cast(list[T], _results([answer for _, answer in answers]))
 
     def first_cause(self, cause: str) -> str:
-        """The cause that the first rank reported: a rank that lost a reporting rank would name the wrong one."""
-        if self._store is None or not is_open(self._store):  # the store is rank 0's, and goes with it
+        """The cause that the first rank recorded when it lost another one; `cause` if this rank is the first.
+
+        A rank that leaves takes others with it, and these must not be named for it.
+        """
+        if self._store is None or not is_open(self._store):  # the store is rank 0's, and ends with it
             return cause
         try:
-            return self._store.compare_set("lost", "", cause).decode() or cause
+            first = self._store.compare_set(CAUSE, "", cause).decode()
+            self._store.set(f"{CAUSE}/{self.rank}", "")
         except RuntimeError:
             return cause
+        return first or cause
 
     @contextmanager
     def naming_lost_peers(self) -> Iterator[None]:
@@ -130,8 +149,52 @@ class World:
             if "/gloo/" not in str(error):
                 raise
             reason = str(error).partition("] ")[2].partition(". ")[0]  # without gloo's source line and its advice
-            cause = f"rank {self.rank} lost another one, which failed before it: {reason}"
-            raise PeerLost(self.first_cause(cause)) from None
+            raise PeerLost(self.first_cause(self._lost_peer(reason))) from None
+
+    def _lost_peer(self, reason: str) -> str:
+        """Which rank was lost, as far as this rank can know: it sees the processes of its own host alone.
+
+        Waits for up to CAUSE_SECONDS, in which a rank of the other host records what that one sees.
+        """
+        deadline = time.monotonic() + CAUSE_SECONDS
+        while time.monotonic() < deadline:
+            if ended := [rank for rank in self._neighbours() if self.processes[rank].has_ended]:
+                return f"rank {ended[0]} (pid {self.processes[ended[0]].pid}) died"
+            if cause := self._recorded_cause():
+                return cause
+            time.sleep(0.02)
+        for rank in self._neighbours():
+            if self.processes[rank].is_stopped:
+                return f"rank {rank} did not come: pid {self.processes[rank].pid} is stopped"
+        return f"rank {self.rank} lost the connection to another rank: {reason}"
+
+    def _recorded_cause(self) -> str:
+        """The first cause, '' if no rank has recorded one or the store is gone."""
+        if self._store is None or not is_open(self._store):
+            return ""
+        try:
+            return self._store.get(CAUSE).decode() if self._store.check([CAUSE]) else ""
+        except RuntimeError:
+            return ""
+
+    def _neighbours(self) -> list[int]:
+        """The other ranks whose processes this one can see."""
+        if not self.processes or not self.processes[self.rank].start:
+            return []
+        here = self.processes[self.rank].namespace
+        others = enumerate(self.processes)
+        return [rank for rank, process in others if rank != self.rank and process.namespace == here]
+
+    def let_others_read_cause(self) -> None:
+        """Rank 0, before it leaves because of a lost rank: wait until the others have read the first cause."""
+        if self.rank != 0 or self._store is None:
+            return
+        neighbours, deadline = self._neighbours(), time.monotonic() + LINGER_SECONDS
+        unread = set(range(1, self.size))
+        while unread and time.monotonic() < deadline:
+            unread = {rank for rank in unread if not self._store.check([f"{CAUSE}/{rank}"])}
+            unread -= {rank for rank in neighbours if self.processes[rank].has_ended}
+            time.sleep(0.02)
 
 
 @contextmanager
@@ -210,10 +273,16 @@ def join(settings: Train) -> Iterator[World]:
         backend,
         note,
         settings.timeout_seconds,
+        [],
         store,
     )
-    with world.naming_lost_peers():
-        yield world
+    world.processes.extend(world.all_gather(this_process()))
+    try:
+        with world.naming_lost_peers():
+            yield world
+    except PeerLost:
+        world.let_others_read_cause()
+        raise
     # Only after a good end: a rank that failed must not wait here for the others.
     dist.destroy_process_group()
 

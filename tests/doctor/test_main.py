@@ -13,7 +13,7 @@ from src.doctor import __main__ as doctor
 from src.doctor import rehearsal
 from src.doctor.__main__ import Check
 from src.doctor.findings import Plan, green
-from src.errors import JobFailed
+from src.errors import JobFailed, UserError
 from tests.helpers.commands import command
 from tests.helpers.plans import planned
 
@@ -30,7 +30,7 @@ def test_a_job_that_will_run_has_nothing_red(small: str, tmp_path: Path) -> None
     assert [line["check"] for line in found] == list(doctor.CHECKS), done.stderr
     assert {line["state"] for line in found} <= {"green", "yellow"}, done.stdout
     assert done.returncode == 0
-    assert set(found[0]) == {"check", "host", "state", "found", "fix"}
+    assert set(found[0]) == {"check", "host", "state", "message", "fix"}
     assert not list(tmp_path.iterdir())
 
 
@@ -80,7 +80,11 @@ def fails(_: Plan) -> None:
 
 
 def says(_: Plan) -> None:
-    raise JobFailed("this is; that was; do so")
+    raise JobFailed("this is; that was")
+
+
+def advises(_: Plan) -> None:
+    raise UserError("this is; that was", fix="do so")
 
 
 def test_a_check_that_hangs_or_raises_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +92,7 @@ def test_a_check_that_hangs_or_raises_does_not_stop_the_others(monkeypatch: pyte
         "hangs": Check(hangs, "wake it"),  # type: ignore[arg-type]
         "fails": Check(fails),  # type: ignore[arg-type]
         "says": Check(says),  # type: ignore[arg-type]
+        "advises": Check(advises),  # type: ignore[arg-type]
         "works": Check(lambda _: green("well")),
     }
     monkeypatch.setattr(doctor, "CHECKS", checks)
@@ -96,8 +101,10 @@ def test_a_check_that_hangs_or_raises_does_not_stop_the_others(monkeypatch: pyte
         "hangs": "red",
         "fails": "red",
         "says": "red",
+        "advises": "red",
         "works": "green",
     }
-    assert (found["hangs"].found, found["hangs"].fix) == ("no answer within 0.5 s", "wake it")
-    assert found["fails"].found == "ZeroDivisionError: by nothing"
-    assert (found["says"].found, found["says"].fix) == ("this is; that was", "do so")
+    assert (found["hangs"].message, found["hangs"].fix) == ("no answer within 0.5 s", "wake it")
+    assert found["fails"].message == "ZeroDivisionError: by nothing"
+    assert (found["says"].message, found["says"].fix) == ("this is; that was", "")
+    assert (found["advises"].message, found["advises"].fix) == ("this is; that was", "do so")

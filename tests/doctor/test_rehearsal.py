@@ -25,8 +25,8 @@ def test_two_ranks_add(
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")  # the doctor inside a job
     found = rehearsal.all_reduce(planned("train.device=cpu", *settings, ranks=2, nodes=nodes))
     assert found.colour == "green", found
-    assert found.found.startswith("2 ranks add 7,850 numbers in ")
-    assert found.found.endswith(way)
+    assert found.message.startswith("2 ranks add 7,850 numbers in ")
+    assert found.message.endswith(way)
 
 
 def test_ranks_that_fail_say_why() -> None:
@@ -34,7 +34,7 @@ def test_ranks_that_fail_say_why() -> None:
         pytest.skip("GPUs here")
     found = rehearsal.all_reduce(planned("train.device=cuda"))
     assert found.colour == "red"
-    assert "train.device=cuda: 2 ranks on this host, 0 GPUs" in found.found
+    assert "train.device=cuda: 2 ranks on this host, 0 GPUs" in found.message
 
 
 def test_ranks_that_do_not_answer_in_time_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_ranks_that_do_not_answer_in_time_are_killed(monkeypatch: pytest.MonkeyP
         return started[-1]
 
     monkeypatch.setattr(rehearsal, "_start", note)
-    assert rehearsal.all_reduce(planned(seconds=1.1)).found.startswith("2 ranks did not add within 1 s")
+    assert rehearsal.all_reduce(planned(seconds=1.1)).message.startswith("2 ranks did not add within 1 s")
     assert [process.returncode for process in started] == [-9]
 
 

@@ -33,16 +33,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_data_that_is_whole_truncated_or_missing(small: str, tmp_path: Path) -> None:
     settings = ("data.name=idx", f"data.root={tmp_path}")
     shutil.copytree(small, tmp_path, dirs_exist_ok=True)
-    assert asked("data", *settings).found.startswith("idx: four files in ")
+    assert asked("data", *settings).message.startswith("idx: four files in ")
     file = tmp_path / "IDX" / "raw" / data.TEST[0]
     os.truncate(file, 1000)
     found = asked("data", *settings)
     assert found.colour == "red"
-    assert f"{file}: is 1000 bytes long, its header says" in found.found + found.fix
+    assert f"{file}: is 1000 bytes long, its header says" in found.message + found.fix
     file.unlink()
     found = asked("data", *settings)
-    assert (found.colour, found.fix) == ("red", "put them there, or data.root=FOLDER")
-    assert found.found.startswith(f"idx: {data.TEST[0]} not in ")
+    assert (found.colour, found.fix) == ("red", "copy them there, or data.root=FOLDER")
+    assert found.message.startswith(f"idx: {data.TEST[0]} not in ")
 
 
 def test_the_fix_for_altered_data(mnist: str, tmp_path: Path) -> None:
@@ -59,21 +59,21 @@ def test_the_data_check_downloads_nothing(tmp_path: Path) -> None:
     root = f"data.root={tmp_path / 'data'}"
     mirror = tmp_path / "mirror"
     assert asked("data", root, f"data.mirrors=[{mirror}]").colour == "yellow"
-    assert "would train on rendered digits" in asked("data", root).found
+    assert "would train on rendered digits" in asked("data", root).message
     assert asked("data", root, "data.fallback=none").colour == "red"
     assert asked("data", root, "data.name=digits").colour == "green"
     mirror.mkdir()
     for name in data.FILES:
         (mirror / f"{name}.gz").write_bytes(b"x")
     found = asked("data", root, f"data.mirrors=[{mirror}]", "data.fallback=none")
-    assert (found.colour, found.found.endswith(f"will be fetched from {mirror}")) == ("yellow", True)
+    assert (found.colour, found.message.endswith(f"will be downloaded from {mirror}")) == ("yellow", True)
     assert not (tmp_path / "data").exists()
 
 
 def test_a_run_directory_that_works(tmp_path: Path) -> None:
     found = asked("run", f"run.root={tmp_path / 'new' / 'runs'}")
     assert found.colour in ("green", "yellow"), found
-    assert "mnist-1c995512: a new run (" in found.found
+    assert "mnist-1c995512: a new run (" in found.message
     assert not list(tmp_path.iterdir())
 
 
@@ -81,34 +81,34 @@ def test_a_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = asked("run", f"run.root={tmp_path / 'file' / 'runs'}")
     assert (found.colour, found.fix) == ("red", "run.root=FOLDER")
-    assert "making a folder in " in found.found
+    assert "creating a folder in " in found.message
     prepare = f"mount -t tmpfs -o ro tmpfs {tmp_path}"
     (line,) = doctor_in("--mount", prepare, f"run.root={tmp_path}", "--only", "run")
     assert line["state"] == "red"
-    assert line["found"].endswith("fails: Read-only file system")
+    assert line["message"].endswith("fails: Read-only file system")
 
 
 def test_locks_that_do_not_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(storage_checks, "TRY_LOCK", "")
     found = asked("run", f"run.root={tmp_path}")
     assert found.colour == "red"
-    assert f"locking in {tmp_path} fails: a second process is let in" in found.found
+    assert f"locking in {tmp_path} fails: a second process gets the lock too" in found.message
 
 
 def test_a_run_directory_in_memory_is_a_warning(tmp_path: Path) -> None:
     prepare = f"mount -t tmpfs tmpfs {tmp_path}"
     (line,) = doctor_in("--mount", prepare, f"run.root={tmp_path}", "--only", "run")
     assert line["state"] == "yellow"
-    assert "(tmpfs, " in line["found"]
+    assert "(tmpfs, " in line["message"]
 
 
 def test_a_run_that_is_in_use_contradicts_or_goes_on(small: str, tmp_path: Path) -> None:
     settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}", "run.name=x")
     good_job(1, tmp_path, *settings, "train.epochs=1")
-    assert "x: finished at step 16, prolonged by train.epochs= alone" in asked("run", *settings).found
+    assert "x: finished at step 16, continues with a higher train.epochs=" in asked("run", *settings).message
     found = asked("run", *settings, "optim.lr=0.5")
     assert found.colour == "red"
-    assert "optim.lr 0.01 -> 0.5" in found.found
+    assert "optim.lr 0.01 -> 0.5" in found.message
     assert found.fix.startswith("give the old ones")
     code = "import sys, time, pathlib, src.run.lock as r; r.hold(pathlib.Path(sys.argv[1])); print(1, flush=True)"
     code += "; time.sleep(300)"
@@ -119,7 +119,7 @@ def test_a_run_that_is_in_use_contradicts_or_goes_on(small: str, tmp_path: Path)
         found = asked("run", *settings)
         job.kill()
     assert (found.colour, found.fix) == ("red", "wait, stop it, or run.name=")
-    assert found.found.endswith(f"pid {job.pid}")
+    assert found.message.endswith(f"pid {job.pid}")
 
 
 def test_room_on_the_disk(tmp_path: Path) -> None:
@@ -131,4 +131,4 @@ def test_room_on_the_disk(tmp_path: Path) -> None:
         prepare = f"mount -t tmpfs -o size=1m tmpfs {tmp_path / folder}"
         (line,) = doctor_in("--mount", prepare, *settings, "--only", "disk")
         assert line["state"] == "red"
-        assert line["found"].startswith(f"{key}: 1 MB free on ")
+        assert line["message"].startswith(f"{key}: 1 MB free on ")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.drill import __main__ as drill
+from src.drill.scenarios import Drill
 from tests.helpers.commands import command, python_m
 
 OTHERS = ("newest checkpoint, one byte flipped", "disk full during a checkpoint")
@@ -20,7 +21,7 @@ def test_a_short_drill(names: tuple[str, ...]) -> None:
     assert [result["name"] for result in results] == ["uninterrupted", *names], done.stdout + done.stderr
     assert all(result["passed"] for result in results), done.stdout
     assert {result["sha256"] for result in results} == {results[0]["reference"]}
-    assert results[1]["went_on_at"]
+    assert results[1]["resumed_at"]
     assert done.returncode == 0
 
 
@@ -35,7 +36,7 @@ def finished(path: Path, weights: str, *steps: int) -> Path:
     ("weights", "steps", "problem"),
     [
         ("a", (1, 2, 3), ""),
-        ("b", (1, 2, 3), "other weights"),
+        ("b", (1, 2, 3), "different weights"),
         ("a", (1, 3), "metrics.jsonl differs"),
         ("a", (1, 2, 2, 3), "metrics.jsonl differs"),
     ],
@@ -47,9 +48,9 @@ def test_differences_that_fail_the_drill(weights: str, steps: tuple[int, ...], p
 
 def test_a_scenario_that_broke_nothing_fails_the_drill() -> None:
     whole = [{"event": "start"}, {"event": "checkpoint"}, {"event": "finish"}]
-    assert drill._harmless(whole) == "nothing was broken"
+    assert drill._without_fault(whole) == "the fault did not occur"
     for harm in ("resume", "checkpoint failed"):
-        assert drill._harmless([*whole, {"event": harm}]) == ""
+        assert drill._without_fault([*whole, {"event": harm}]) == ""
 
 
 def test_an_unfinished_run_fails_the_drill(tmp_path: Path) -> None:
@@ -62,3 +63,11 @@ def test_an_unknown_scenario_is_refused() -> None:
     done = command("src.drill", "--only", "hope")
     assert done.returncode == 2
     assert "kill -9 of a random rank" in done.stderr
+
+
+def test_the_newest_checkpoint_is_the_one_with_the_highest_number(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "x" / "checkpoints"
+    folder.mkdir(parents=True)
+    for step in ("99999999", "100000000", "00000150"):
+        (folder / f"step-{step}.pt").touch()
+    assert Drill(tmp_path, "x", 0).newest().name == "step-100000000.pt"

@@ -84,7 +84,7 @@ def test_the_seed_decides_the_random_moments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_s_name_fits_its_column(name: str) -> None:
-    row = drill_command._row(Result(name, died_at=123, went_on_at=[100], ranks=[4, 4], sha256="a" * 64), "a" * 64)
+    row = drill_command._row(Result(name, died_at=123, resumed_at=[100], ranks=[4, 4], sha256="a" * 64), "a" * 64)
     assert row.index("    123") == 39
     assert row.endswith("PASS")
 

@@ -251,9 +251,10 @@ def test_a_killed_pod_comes_back_and_the_user_s_stop_ends_all(cluster: Cluster) 
 
 @pytest.mark.slow(seconds=5)
 def test_the_death_of_the_first_pod_ends_the_others(cluster: Cluster) -> None:
-    cluster.settings = (*cluster.settings, "train.epochs=100000")
+    cluster.settings = (*cluster.settings, "train.epochs=100000", "checkpoint.every_epochs=1")
     first, second = cluster.start(0), cluster.start(1)
-    cluster.reach(40)
+    cluster.reach(40)  # one epoch is 16 steps: two checkpoints at least
+    assert cluster.status()["step"] > 0
     kill(first)
     (code,) = end(second)
     assert action(code) == "Ignore", "it made progress, and comes back beside the new first pod"

@@ -186,7 +186,7 @@ def test_a_preempted_run_is_requeued_a_limited_number_of_times(slurm: Slurm, tmp
     (tmp_path / "a" / "status.json").unlink()
     done = slurm.batch(f"run.root={tmp_path}", instead=preempted, SLURM_RESTART_COUNT="5", MAX_REQUEUES="5")
     assert done.returncode == 75
-    assert "is not requeued again (MAX_REQUEUES=5); submit the same command to go on" in done.stdout
+    assert "is not requeued again (MAX_REQUEUES=5); submit the same command to continue" in done.stdout
     assert slurm.told("scontrol") == ["requeue 77"]
 
 
@@ -202,7 +202,7 @@ def test_a_mistake_does_not_start_a_job_step(slurm: Slurm, tmp_path: Path) -> No
     assert done.returncode == 2
     assert done.stderr == "error: optim.lrr=1: unknown key; did you mean optim.lr?\n"
     assert slurm.told("srun") == []
-    assert "is no checkout" in slurm.batch(SLURM_SUBMIT_DIR=str(tmp_path)).stderr
+    assert "not a checkout" in slurm.batch(SLURM_SUBMIT_DIR=str(tmp_path)).stderr
 
 
 SETTINGS = """# it's a comment
@@ -221,7 +221,7 @@ def test_a_task_of_an_array_takes_its_line(slurm: Slurm, tmp_path: Path) -> None
     for number in ("3", ""):  # without its line the task would train with other settings
         done = slurm.batch(f"run.root={tmp_path}", **array, SLURM_ARRAY_TASK_ID=number)
         assert done.returncode == 2
-        assert f"error: SLURM_ARRAY_TASK_ID={number}: is no task of ARRAY_FILE=" in done.stderr
+        assert f"error: SLURM_ARRAY_TASK_ID={number}: not a task of ARRAY_FILE=" in done.stderr
     assert len(slurm.told("srun")) == 1
 
 
@@ -239,7 +239,7 @@ def test_settings_are_quoted_as_in_a_shell(tmp_path: Path) -> None:
 def test_a_missing_python_is_an_error_with_its_fix(tmp_path: Path) -> None:
     done = subprocess.run(["launch/local.sh"], cwd=ROOT, env=running({"PYTHON": "/none"}), capture_output=True)
     assert done.returncode == 2
-    assert b"error: PYTHON=/none: is not there; run make setup" in done.stderr
+    assert b"error: PYTHON=/none: not found; run make setup" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,9 @@ def test_what_is_submitted_is_kept(sbatch: Path, tmp_path: Path) -> None:
         (["--warn=30"], "error: --warn=30: must be from 60 s"),
         (["--time=1"], "error: --warn=90: must be from 60 s (Slurm looks every 30 s) to less than --time=1 (60 s)"),
         (["train.sync=bitwise", "--nodes=2", "--ranks-per-node=8"], "error: train.shards=8: 16 ranks cannot share"),
-        (["train.device=cuda"], "error: train.device=cuda: wants --gpus-per-node"),
-        (["checkpoint.resume=never"], "error: checkpoint.resume=never: a job that is started again would begin"),
-        (["data.fallback=digits"], "error: data.fallback=digits: a job in a queue must not train on something else"),
+        (["train.device=cuda"], "error: train.device=cuda: no GPUs requested; add --gpus-per-node="),
+        (["checkpoint.resume=never"], "error: checkpoint.resume=never: a job that is restarted would begin"),
+        (["data.fallback=digits"], "error: data.fallback=digits: an unattended job must not train on other data"),
         (["--array=/none"], "error: --array=/none: cannot be read (No such file or directory)"),
         (["--nodes=0"], "argument --nodes: 0: must be a whole number of at least 1"),
     ],
@@ -129,4 +129,6 @@ def test_an_error_of_sbatch_is_passed_on(sbatch: Path, tmp_path: Path) -> None:
     assert done.stderr == "error: sbatch refuses: sbatch: error: Batch job submission failed: Invalid partition\n"
     done = submit(f"run.root={tmp_path}")
     assert done.returncode == 2
-    assert done.stderr == "error: sbatch: is not here; submit from a login node of the cluster (--dry-run works)\n"
+    assert (
+        done.stderr == "error: sbatch: not found; submit from a login node of the cluster (--dry-run works anywhere)\n"
+    )

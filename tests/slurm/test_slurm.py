@@ -202,9 +202,9 @@ def test_the_doctor_asks_the_job_s_other_host(cluster: Cluster, tmp_path: Path) 
     cluster.run("sbatch", "-W", "-N2", "-c2", "-D", str(ROOT), "-o", str(log), f"--wrap={shlex.join(words)}")
     found = {line["check"]: line for line in map(json.loads, log.read_text().splitlines())}
     assert "red" not in {line["state"] for line in found.values()}, log.read_text()
-    assert "1 asked by srun: all reach 10.77.0.1" in found["hosts"]["found"]
-    assert found["interface"]["found"].startswith("gloo takes eth0 (10.77.0.1")
-    assert found["all-reduce"]["found"].endswith("DDP, gloo")
+    assert "1 asked by srun: all reach 10.77.0.1" in found["hosts"]["message"]
+    assert found["interface"]["message"].startswith("gloo uses eth0 (10.77.0.1")
+    assert found["all-reduce"]["message"].endswith("DDP, gloo")
 
 
 @pytest.mark.parametrize("node", ["node1", "node2"])

@@ -1,0 +1,141 @@
+"""How many ranks a host takes: one rule for the launchers and the doctor."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src import environment
+from src.errors import UserError
+from tests.helpers.ranks import ROOT
+
+AVAILABLE = sorted(os.sched_getaffinity(0))
+VARIABLES = ("SLURM_JOB_ID", "SLURM_GPUS_ON_NODE", "SLURM_CPUS_ON_NODE", "RANKS_PER_NODE", "CUDA_VISIBLE_DEVICES")
+
+
+@pytest.fixture(autouse=True)
+def plain_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No GPU, no Slurm, no quota."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(environment, "CGROUP", tmp_path / "cgroup")
+    nvidia_smi(tmp_path, monkeypatch, count=0)
+
+
+def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """An nvidia-smi that lists so many GPUs."""
+    program = folder / "bin" / "nvidia-smi"
+    program.parent.mkdir(exist_ok=True)
+    lines = "".join(f"echo 'GPU {number}: NVIDIA H100 (UUID: GPU-{number})'\n" for number in range(count))
+    program.write_text(f"#!/bin/sh\n{lines or 'exit 9'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def quota(folder: Path, version: int, cpus: int) -> None:
+    """A limit as the kernel shows it in a cgroup's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if version == 2:
+        (folder / "cpu.max").write_text(f"{cpus * 100_000} 100000\n")
+    else:
+        (folder / "cpu.cfs_quota_us").write_text(f"{cpus * 100_000}\n")
+        (folder / "cpu.cfs_period_us").write_text("100000\n")
+
+
+def test_gpus_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvidia_smi(tmp_path, monkeypatch, count=16)
+    monkeypatch.setenv("RANKS_PER_NODE", "3")
+    assert environment.ranks_per_node() == 16
+    for visible, count in (("0,1", 2), ("", 0), ("-1", 0), ("0,-1,1", 1), ("GPU-3", 1)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert environment.gpus() == count, visible
+
+
+def test_an_nvidia_smi_that_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(environment, "NVIDIA_SMI_SECONDS", 0.2)
+    with pytest.raises(UserError, match=r"nvidia-smi: no answer within 0.2 s; .*give the number of ranks"):
+        environment.ranks_per_node()
+
+
+def test_then_the_number_that_the_user_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKS_PER_NODE", "12")
+    assert environment.ranks_per_node() == 12
+    for wrong in ("0", "many", "-1"):
+        monkeypatch.setenv("RANKS_PER_NODE", wrong)
+        with pytest.raises(UserError, match=f"RANKS_PER_NODE={wrong}: must be a whole number of at least 1"):
+            environment.ranks_per_node()
+
+
+def test_then_what_slurm_allocates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvidia_smi(tmp_path, monkeypatch, count=8)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "48")
+    assert environment.ranks_per_node() == 48, "GPUs of the node that are not allocated do not count"
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
+    assert environment.ranks_per_node() == 2
+
+
+def test_then_processors_and_at_most_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, ranks in ((3, 3), (64, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=available: set(range(count)))
+        assert environment.ranks_per_node() == ranks
+
+
+def test_the_affinity_counts() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, AVAILABLE[:1])
+        assert environment.processors() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_s_quota_counts(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert environment.processors() == 64
+    for folder in (environment.CGROUP, environment.CGROUP / "cpu"):
+        quota(folder, version, cpus=3)
+    assert environment.processors() == 3
+    if version == 2:
+        for folder in (environment.CGROUP, environment.CGROUP / "cpu"):
+            (folder / "cpu.max").write_text("max 100000\n")
+        assert environment.processors() == 64
+
+
+def launched(*words: str, **variables: str) -> str:
+    """Ranks that launch/local.sh hands to torchrun, which a stand-in for Python prints instead."""
+    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    done = subprocess.run([*words, "launch/local.sh"], cwd=ROOT, env=kept | variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return next(word.partition("=")[2] for word in done.stdout.split() if word.startswith("--nproc-per-node="))
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> str:
+    """A Python that runs `launch.job`, and prints the arguments of everything else."""
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\n[ "$2" != launch.job ] || exec {sys.executable} "$@"\necho "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_local_starts_a_rank_for_each_processor_whatever_openmp_is_told(python: str) -> None:
+    expected = str(min(environment.processors(), environment.MAX_DEFAULT_RANKS))
+    # The real quota of this machine's container counts in the child, which plain_host hides here.
+    real = subprocess.run([sys.executable, "-m", "launch.job", "ranks"], cwd=ROOT, capture_output=True, text=True)
+    assert int(real.stdout) <= int(expected)
+    assert launched(PYTHON=python, OMP_NUM_THREADS="1") == real.stdout.strip()
+    if len(AVAILABLE) > 1 and int(real.stdout) > 1:
+        assert launched("taskset", "--cpu-list", str(AVAILABLE[0]), PYTHON=python, OMP_NUM_THREADS="4") == "1"
+
+
+@pytest.mark.parametrize("script", ["launch/local.sh", "launch/node.sh"])
+def test_a_launcher_ends_with_the_error_of_the_rule(script: str, python: str) -> None:
+    variables = {"PYTHON": python, "RANKS_PER_NODE": "x", "HEAD": "a:1", "NODES": "1", "JOB": "1"}
+    done = subprocess.run([script], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: RANKS_PER_NODE=x: must be a whole number of at least 1\n"

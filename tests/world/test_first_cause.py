@@ -1,0 +1,68 @@
+"""A rank is killed: status.json and every other rank's error name that rank, not one that left because of it."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from src.interrupts import Interrupts
+from src.run import jsonl, layout
+from src.run.layout import State
+from tests.helpers.ranks import Job, run_job
+
+RANKS = 4
+SETTINGS = ("data.name=idx", "run.name=r", "train.epochs=50", "train.timeout_seconds=60")
+EXCHANGES = (
+    ("train.exchange=shared_memory",),
+    ("train.exchange=backend",),
+    ("train.exchange=shared_memory", "train.sync=bitwise"),
+    ("train.exchange=backend", "train.sync=bitwise"),
+)
+
+
+def killed_at_step_20(rank: int, small: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> Job:
+    """A job of four ranks, of which one is killed."""
+    original, votes = Interrupts.vote, [0]
+
+    def vote(self: Interrupts) -> bool:
+        votes[0] += 1
+        if votes[0] == 20 and os.environ["RANK"] == str(rank):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self)
+
+    monkeypatch.setattr(Interrupts, "vote", vote)
+    return run_job(RANKS, folder, *SETTINGS, f"data.root={small}", *settings)
+
+
+def errors(job: Job) -> list[str]:
+    return re.findall(r"^error: (.*)", job.output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("settings", EXCHANGES, ids=" ".join)
+def test_the_first_cause_is_named_by_all(
+    settings: tuple[str, ...], small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for turn in range(5):
+        folder = tmp_path / str(turn)
+        job = killed_at_step_20(3, small, folder, monkeypatch, *settings)
+        assert job.codes == [1, 1, 1, -signal.SIGKILL], job.output
+        status = layout.read_status(folder / "runs" / "r")
+        assert status["state"] == State.FAILED
+        assert re.match(r"rank 3 \(pid \d+\) died$", status["reason"]), f"turn {turn}: {status['reason']}\n{job.output}"
+        assert errors(job) == [status["reason"]] * 3, f"turn {turn}"
+        assert list(jsonl.read(folder / "runs" / "r" / "events.jsonl"))[-1]["reason"] == status["reason"]
+
+
+@pytest.mark.parametrize("settings", EXCHANGES[:2], ids=" ".join)
+def test_rank_0_is_named_too(
+    settings: tuple[str, ...], small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the store through which the others agree on the first cause."""
+    for turn in range(5):
+        job = killed_at_step_20(0, small, tmp_path / str(turn), monkeypatch, *settings)
+        assert job.codes == [-signal.SIGKILL, 1, 1, 1], job.output
+        named = errors(job)
+        assert len(named) == 3
+        assert all(re.match(r"rank 0 \(pid \d+\) died$", error) for error in named), f"turn {turn}: {named}"
