@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from src import schema
+from src import config, schema
+from src.fingerprint import fingerprint
 from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT
 
 README = (ROOT / "README.md").read_text()
+RUN = f"runs/mnist-{fingerprint(config.parse([]))}"
 COMMANDS = [
     line.split("  #")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -94,7 +96,7 @@ ASIDE = {
 )
 def test_its_commands_on_a_run_work(command: str, run: Path, tmp_path: Path) -> None:
     Image.linear_gradient("L").save(tmp_path / "photo.jpg")
-    command = command.replace("runs/mnist-1c995512", str(run)).replace("photo.jpg", str(tmp_path / "photo.jpg"))
+    command = command.replace(RUN, str(run)).replace("photo.jpg", str(tmp_path / "photo.jpg"))
     assert call(f"{command} {ASIDE[command.split()[2]]}".format(folder=tmp_path, root=run.parent))
 
 
@@ -147,3 +149,7 @@ def test_the_copy_map_is_true(row: tuple[str, ...]) -> None:
 
 def test_the_copy_map_is_whole() -> None:
     assert len(MAP) == 9
+
+
+def test_the_run_that_it_shows_is_the_default_s() -> None:
+    assert set(re.findall(r"runs/mnist-\w+", README)) == {RUN}

@@ -39,7 +39,7 @@ def rehearse(settings: Config, world: World) -> dict[str, Any]:
     module = nn.Linear(1, length, bias=False, device=world.device)
     shards, local = gradients.local_shards(settings.train, world)
     parts = [MicroBatch(torch.full((1, 1), shard + 1.0, device=world.device), torch.zeros(1)) for shard in local]
-    built = gradients.build_gradients(module, lambda layer, inputs, _: (layer(inputs).sum(), 1), settings.train, world)
+    built = gradients.build_gradients(module, lambda layer, inputs, _: (layer(inputs).sum(), 0), settings.train, world)
     times = []
     for step in range(STEPS):
         began = time.perf_counter()

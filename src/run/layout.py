@@ -110,7 +110,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 def load_settings(path: Path) -> Config:
     """The run's settings, those of its model read by the copy of the model's file. Raises UserError."""
     if not (path / CONFIG).is_file():
-        raise UserError(f"{path}: is no run (no {CONFIG} there)", fix="name a folder such as runs/mnist-1c995512")
+        raise UserError(f"{path}: is no run (no {CONFIG} there)", fix="name the folder of a run, such as runs/NAME")
     return config.load(path / CONFIG, model_copy(path))
 
 

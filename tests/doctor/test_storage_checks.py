@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from src import config
 from src.data import dataset as data
 from src.doctor import __main__ as doctor
 from src.doctor import storage_checks
 from src.doctor.findings import Finding
+from src.fingerprint import fingerprint
 from tests.helpers.namespaces import doctor_in
 from tests.helpers.plans import planned
 from tests.helpers.ranks import ROOT, good_job
@@ -73,7 +75,7 @@ def test_the_data_check_downloads_nothing(tmp_path: Path) -> None:
 def test_a_run_directory_that_works(tmp_path: Path) -> None:
     found = asked("run", f"run.root={tmp_path / 'new' / 'runs'}")
     assert found.colour in ("green", "yellow"), found
-    assert "mnist-1c995512: a new run (" in found.message
+    assert f"mnist-{fingerprint(config.parse([]))}: a new run (" in found.message
     assert not list(tmp_path.iterdir())
 
 

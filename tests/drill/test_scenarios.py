@@ -58,11 +58,11 @@ def test_finding_the_ranks_and_the_processes_of_a_session(drill: Drill) -> None:
 
 
 def test_a_process_that_is_left_fails_the_wait(drill: Drill, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenarios, "LEFT_SECONDS", 0)
+    monkeypatch.setattr(scenarios, "EXIT_SECONDS", 0)
     with session() as (process, child):
         drill.process = process
         process.kill()
-        with pytest.raises(RuntimeError, match=rf"processes are left: \[{child}\]"):
+        with pytest.raises(RuntimeError, match=rf"processes did not end: \[{child}\]"):
             drill.wait()
 
 

@@ -146,7 +146,8 @@ def loss(module, images, labels):
 def measure(module, images, labels):
     if FAIL_MEASURE: raise RuntimeError("no measure")
     logits = module(images)
-    return {"right": (logits.argmax(1) == labels).sum(), "loss": functional.cross_entropy(logits, labels, reduction="sum")}
+    losses = functional.cross_entropy(logits, labels, reduction="sum")
+    return {"right": (logits.argmax(1) == labels).sum(), "loss": losses}
 METRICS = {"right": "right / count", "loss": "loss / count"}
 BEST = "max right"
 FAIL_MEASURE = False
