@@ -160,7 +160,15 @@ def test_kill_9_of_torchrun_during_the_start_leaves_no_process(small: str, tmp_p
 
 def test_a_terminal_shows_a_bar_and_one_line_for_ctrl_c(small: str, tmp_path: Path) -> None:
     """`python -m src.train` shows a progress bar in one line, and no traceback, also when interrupted in its start."""
-    command = [sys.executable, "-m", "src.train", *LONG, f"data.root={small}", f"run.root={tmp_path / 'runs'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "src.train",
+        "model.name=logistic",
+        *LONG,
+        f"data.root={small}",
+        f"run.root={tmp_path / 'runs'}",
+    ]
     with terminal(command) as (pid, screen):
         while not importing(pid):
             time.sleep(0.01)

@@ -242,7 +242,15 @@ def test_any_rank_reports_an_impossible_environment(name: str, value: str, advic
 
 
 def test_one_process_without_torchrun(small: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "src.train", "data.name=idx", f"data.root={small}", f"run.root={tmp_path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "src.train",
+        "model.name=logistic",
+        "data.name=idx",
+        f"data.root={small}",
+        f"run.root={tmp_path}",
+    ]
     done = subprocess.run(
         [*command, "track.wandb=disabled", "train.epochs=1"], cwd=ROOT, capture_output=True, text=True
     )

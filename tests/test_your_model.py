@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from src.run import jsonl
 from src.run.layout import read_status
+from tests.helpers.data_sets import mnist_mirrors
 from tests.helpers.ranks import ROOT
 
 MODEL, DATA = ((ROOT / "docs" / name).read_text() for name in ("your-model.md", "your-data.md"))
@@ -125,3 +127,28 @@ def test_every_name_of_the_contract_is_in_the_table() -> None:
 
     table = set(re.findall(r"^\| `(\w+)` \|", MODEL, re.MULTILINE))
     assert table == {*models.REQUIRED, *models.OPTIONAL, "Settings", "METRICS", "BEST"} - set()
+
+
+@pytest.mark.slow(seconds=60)
+def test_the_quick_tests_pass_in_a_copy_of_the_tree_with_another_default_model(tmp_path: Path) -> None:
+    """Tests name the model that they test: a user who replaces the default keeps a green suite."""
+    for name in ("src", "launch", "configs", "docs", "tests", "README.md", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    (tmp_path / "src" / "models" / "pictures.py").write_text(EXAMPLES["pictures"])
+    schema = tmp_path / "src" / "schema.py"
+    schema.write_text(schema.read_text().replace('key("logistic", ', 'key("pictures", ', 1))
+    assert 'key("pictures", ' in schema.read_text()
+    chosen = ["data", "gradients", "models", "run", "world", "test_config.py", "test_evaluation.py", "test_train.py"]
+    workers = ["-n", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", *workers, "-p", "no:cacheprovider", "-m", "not slow"]
+        + [f"tests/{name}" for name in chosen],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        | {"MNIST_MIRROR": mnist_mirrors()[0]},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

@@ -170,7 +170,7 @@ def torchrun(world_size: int, *settings: str, options: tuple[str, ...] = (), **e
     """Start the training job under torchrun; its output is in `.stdout`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world_size}"]
     return subprocess.Popen(
-        [*command, *options, "-m", "src.train", "track.wandb=disabled", *settings],
+        [*command, *options, "-m", "src.train", "model.name=logistic", "track.wandb=disabled", *settings],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", **extra.pop("environment", {})},
         stdout=subprocess.PIPE,

@@ -50,7 +50,14 @@ def offline(run: Path) -> list[dict[str, Any]]:
 
 
 def start(small: str, home: Path, *settings: str, **extra: str) -> Command:
-    fixed = ["data.name=idx", f"data.root={small}", f"run.root={home / 'runs'}", "run.name=x", "log.every=4"]
+    fixed = [
+        "model.name=logistic",
+        "data.name=idx",
+        f"data.root={small}",
+        f"run.root={home / 'runs'}",
+        "run.name=x",
+        "log.every=4",
+    ]
     return Command(train_room.main, [*fixed, "train.epochs=3", *settings], environment(home, **extra), home)
 
 

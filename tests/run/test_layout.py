@@ -46,6 +46,7 @@ def test_status_json_says_whether_to_start_again(small: str, tmp_path: Path) -> 
 
 def test_a_finished_run_is_known_without_torch(small: str, tmp_path: Path) -> None:
     chosen = ["data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}", "train.epochs=1", "run.name=x"]
+    chosen.append("model.name=logistic")
     good_job(1, tmp_path, *chosen)
     code = (
         "import sys; from src import train; sys.argv = ['train', *sys.argv[1:]]; train.main();"
