@@ -2,11 +2,14 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-export setup-bench train test test-slurm test-container lint check drill bench scale doctor image lock clean
+.NOTPARALLEL: # one set of packages at a time
+.PHONY: help setup setup-dev setup-export setup-bench train test test-all test-slurm test-container lint check drill bench scale doctor image lock clean
 
 PYTHON ?= python3
 RANKS ?= 4
 BIN := .venv/bin
+# The tests wait half of the time: one worker more than there are processors, 9 at most.
+WORKERS ?= -n $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n + 1 : 9))) --dist worksteal
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 
 help: ## print the targets
@@ -20,13 +23,16 @@ setup-bench: .venv/.synced-bench ## ... and the peers that `make bench` compares
 train: .venv/.synced-user ## train on 4 processes (RANKS=2, ARGS="train.epochs=1 ...")
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/torchrun --standalone --nproc_per_node=$(RANKS) -m src.train $(ARGS)
 
-test: .venv/.synced-dev ## run the tests
-	$(BIN)/pytest $(ARGS)
+test: .venv/.synced-dev ## run the tests but the slow ones: every promise once (ARGS="tests/run -k damaged")
+	$(BIN)/pytest $(WORKERS) -m "not slow" $(ARGS)
+
+test-all: .venv/.synced-dev ## run the slow ones too
+	$(BIN)/pytest $(WORKERS) $(ARGS)
 
 test-slurm: .venv/.synced-dev ## run launch/ on a real Slurm cluster and on several hosts (as root; installs slurm with apt)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	 tests/slurm/cluster.sh install || echo "cannot install slurm: its tests will be skipped" >&2; fi
-	SLURM_TESTS=1 $(BIN)/pytest tests/slurm tests/launch/test_hosts.py $(ARGS)
+	SLURM_TESTS=1 $(BIN)/pytest -n 2 --dist loadfile tests/slurm tests/launch/test_hosts.py $(ARGS)
 
 test-container: .venv/.synced-dev ## build the image and run its job (as root; installs buildah with apt; 12 GB in /var/tmp)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -73,9 +79,10 @@ lock: | $(UV) ## renew the pinned requirements from pyproject.toml
 clean: ## remove what make and the tools made, never data or runs
 	rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache
 
-# `uv pip sync` removes what it is not asked for, so every set that is installed already is asked for again.
+# `uv pip sync` removes what it is not asked for, so every set that is installed already is asked for again. The
+# shell looks for them: make's own wildcard does not see what an earlier recipe of the same call has made.
 SYNC = $(UV) pip sync -q --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock \
-	$(patsubst .venv/.synced-%,requirements-%.lock,$(filter-out %-user,$(wildcard .venv/.synced-*)))
+	$(patsubst .venv/.synced-%,requirements-%.lock,$(filter-out %-user,$(shell ls .venv/.synced-* 2>/dev/null)))
 
 .venv/.synced-user: requirements.lock | .venv
 	@echo "installing requirements.lock into .venv"
@@ -88,7 +95,7 @@ SYNC = $(UV) pip sync -q --python $(BIN)/python --compile-bytecode --require-has
 	@touch $@ .venv/.synced-user
 
 .venv: | $(UV)
-	@$(UV) venv -q --python $(PYTHON) .venv
+	@$(UV) venv -q --relocatable --python $(PYTHON) .venv # a checkout may be moved
 
 # A machine without uv gets it with pip, into a folder of its own. Debian's python3 has no ensurepip unless
 # python3-venv is installed, but its pip can still install into a folder.

@@ -1,34 +1,37 @@
-"""A run measured again, on its own data and on others, and left as it is."""
+"""`python -m src.evaluate`: a run is evaluated again, on its own data or on others, and not changed."""
 
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from src.run import archive
-from tests.conftest import command, write_data_set, write_idx
+from src.run.run import read_status
+from tests.helpers.commands import command
+from tests.helpers.data_sets import write_data_set, write_idx
 
 
-def test_it_prints_what_training_prints(best: Path) -> None:
+def test_it_prints_the_result_of_training_again(best: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in best.rglob("*")}
     done = command("src.evaluate", str(best))
-    status = json.loads((best / "status.json").read_text())
+    status = read_status(best)
     last, loss = f"test  {status['correct']}/10000 = ", f"loss {status['loss']:.4f}"
-    assert last in done.stdout.decode(), done.stderr
-    assert done.stdout.decode().rstrip().endswith(loss)
+    assert last in done.stdout, done.stderr
+    assert done.stdout.rstrip().endswith(loss)
     assert {file: file.stat().st_mtime_ns for file in best.rglob("*")} == before
 
 
-def test_other_data_and_a_file_where_it_is_asked_for(best: Path, small: str, tmp_path: Path) -> None:
+def test_other_data_and_the_written_file(best: Path, small: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(best, run)
     done = command("src.evaluate", str(run), "data.name=idx", "--write", f"data.root={small}")
-    assert b"on idx\ntest  " in done.stdout, done.stderr
+    assert "on idx\ntest  " in done.stdout, done.stderr
     written = json.loads((run / "evaluation-idx.json").read_text())
-    assert f"test  {written['correct']}/200 = " in done.stdout.decode()
+    assert f"test  {written['correct']}/200 = " in done.stdout
     assert written["checkpoint"] == "best.pt"
 
 
@@ -52,12 +55,13 @@ def truncated(root: Path) -> None:
         ("train.loss=bce", lambda _: None, "only data.* may differ from the run's own settings"),
     ],
 )
-def test_data_that_does_not_fit(setting: str, make: object, said: str, best: Path, tmp_path: Path) -> None:
-    assert callable(make)
+def test_data_that_does_not_fit(
+    setting: str, make: Callable[[Path], object], said: str, best: Path, tmp_path: Path
+) -> None:
     make(tmp_path)
     done = command("src.evaluate", str(best), "data.name=idx", f"data.root={tmp_path}", setting)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr.decode()
+    assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -70,5 +74,5 @@ def test_weights_of_another_model_or_none(best: Path, tmp_path: Path) -> None:
             archive.write(run / "checkpoints" / "best.pt", {"format": 1, "model": content})
     done = command("src.evaluate", str(tmp_path / "model"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert b"do not fit the model" in done.stderr
-    assert b"has no weights yet" in command("src.evaluate", str(tmp_path / "nothing")).stderr
+    assert "do not fit the model" in done.stderr
+    assert "has no weights yet" in command("src.evaluate", str(tmp_path / "nothing")).stderr

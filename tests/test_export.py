@@ -1,4 +1,4 @@
-"""Exports, read by their own libraries, predict what torch predicts; nothing half-done is left."""
+"""Exported models predict what torch predicts, and no partial file is left."""
 
 import sys
 from pathlib import Path
@@ -12,15 +12,16 @@ from src.data import dataset as data
 from src.errors import JobFailed, UserError
 from src.evaluation import predict
 from src.run import trained
-from tests.conftest import command, in_namespaces
+from tests.helpers.commands import command
+from tests.helpers.namespaces import in_namespaces
 
 
-def test_onnx_goes_from_bytes_to_probabilities(best: Path, tmp_path: Path) -> None:
+def test_the_onnx_model_maps_bytes_to_probabilities(best: Path, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="`make setup-export` installs it")
     file = tmp_path / "model.onnx"
     done = command("src.export", str(best), "--to", "onnx", "--file", str(file))
     assert done.returncode == 0, done.stderr
-    assert b"10000/10000 predictions as torch's" in done.stdout
+    assert "10000/10000 predictions as torch's" in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
     run = trained.load(best)
     images = data._split(data.folder(run.settings.data), *data.TEST).images
@@ -40,7 +41,7 @@ def test_safetensors_holds_the_weights_and_their_facts(best: Path, tmp_path: Pat
     file = tmp_path / "model.safetensors"
     done = command("src.export", str(best), "--to", "safetensors", "--file", str(file))
     assert done.returncode == 0, done.stderr
-    assert b"10000/10000 predictions as torch's, logits within 0.0e+00" in done.stdout
+    assert "10000/10000 predictions as torch's, logits within 0.0e+00" in done.stdout
     run = trained.load(best)
     with library.safe_open(str(file), "pt") as content:
         assert content.metadata()["weights_sha256"] == run.status["weights_sha256"]
@@ -88,4 +89,4 @@ def test_a_run_without_weights(best: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text((best / "config.yaml").read_text())
     done = command("src.export", str(tmp_path), "--to", "onnx")
     assert done.returncode == 2
-    assert b"has no weights yet" in done.stderr
+    assert "has no weights yet" in done.stderr

@@ -1,4 +1,4 @@
-"""How the weights move: as torch's optimizers move them, with the schedule's rate, never by a bad loss."""
+"""Updates equal torch's, the schedules, and non-finite losses, which change no weight."""
 
 import copy
 import math
@@ -34,7 +34,7 @@ def test_plain_sgd_is_torchs_to_the_bit(weight_decay: float) -> None:
     assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
-def test_a_frozen_parameter_stays() -> None:
+def test_a_frozen_parameter_is_unchanged() -> None:
     module = nn.Linear(3, 2)
     module.bias.requires_grad_(False)
     before = module.bias.clone()
@@ -43,7 +43,7 @@ def test_a_frozen_parameter_stays() -> None:
     assert torch.equal(module.bias, before)
 
 
-def test_which_optimizer() -> None:
+def test_the_optimizer_of_each_name() -> None:
     assert isinstance(made().torch, PlainSGD)
     assert isinstance(made("momentum=0.9").torch, torch.optim.SGD)
     assert isinstance(made("name=adamw").torch, torch.optim.AdamW)
@@ -59,7 +59,7 @@ def test_the_schedules() -> None:
 
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan])
-def test_a_loss_that_is_not_finite_moves_nothing(loss: float) -> None:
+def test_a_non_finite_loss_changes_no_weight(loss: float) -> None:
     module = nn.Linear(3, 2)
     before = module.weight.detach().clone()
     module.weight.grad = torch.full_like(module.weight, math.nan)
@@ -68,8 +68,8 @@ def test_a_loss_that_is_not_finite_moves_nothing(loss: float) -> None:
     assert torch.equal(module.weight, before)
 
 
-def test_a_bad_loss_that_nobody_waited_for_moves_nothing_and_is_heard_of_later() -> None:
-    """What happens on a GPU, where asking costs a wait: the loss stays a tensor."""
+def test_on_a_gpu_a_non_finite_loss_changes_no_weight_and_is_raised_later() -> None:
+    """On a GPU the loss stays a tensor, because reading it would wait for the device."""
     module = nn.Linear(3, 2)
     optimizer = made("momentum=0.9", module=module)
     for parameter in module.parameters():

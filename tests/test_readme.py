@@ -1,4 +1,4 @@
-"""The README tells the truth: its settings are the job's, its commands run, its copy map points."""
+"""The README is right: its settings, its commands and its links into the source."""
 
 import ast
 import os
@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from src import schema
+from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -52,13 +53,13 @@ def test_every_file_it_names_exists(file: str) -> None:
 @pytest.fixture(scope="session")
 def run(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run to try the commands on that read one."""
-    root = tmp_path_factory.mktemp("readme")
-    call(f"python -m src.train run.root={root} run.name=x data.root={mnist} train.epochs=1 track.wandb=disabled")
+    fixed = f"run.name=x data.root={mnist} train.epochs=1 track.wandb=disabled"
+    root = made_once(tmp_path_factory, "readme", lambda folder: call(f"python -m src.train run.root={folder} {fixed}"))
     return root / "x"
 
 
 def call(command: str) -> str:
-    """Run a command as the README's reader would, with this interpreter's folder on PATH; returns what it printed."""
+    """Run a shell command with this interpreter's folder on PATH; returns its output."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, env=variables, timeout=240)
@@ -77,7 +78,7 @@ def test_its_training_commands_train(command: str, mnist: str, tmp_path: Path) -
     assert " 1 epochs, 938 steps" in call(command + small)
 
 
-# What makes a command of the README quick, and keeps it out of this checkout.
+# What is added to each command, to make it quick and to write outside this checkout.
 ASIDE = {
     "src.doctor": "run.root={folder} --only cores",
     "src.status": "{root}",

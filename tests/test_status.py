@@ -1,4 +1,4 @@
-"""The table of runs tells the truth of each, also of one that was killed or is broken."""
+"""`python -m src.status`: the table of runs, also of killed and damaged ones."""
 
 import json
 import os
@@ -14,7 +14,8 @@ import pytest
 from src import status
 from src.errors import UserError
 from src.run.lock import hold
-from tests.conftest import command
+from src.run.run import read_status
+from tests.helpers.commands import command
 from tests.helpers.ranks import ROOT
 
 
@@ -32,9 +33,9 @@ def shown(path: Path) -> dict[str, str]:
 
 def test_a_real_run(best: Path, tmp_path: Path) -> None:
     done = command("src.status", str(best.parent))
-    head, row = done.stdout.decode().splitlines()
+    head, row = done.stdout.splitlines()
     assert head.split() == ["run", "state", "step", "accuracy", "data", "ranks", "last", "event", "why"]
-    found = json.loads((best / "status.json").read_text())
+    found = read_status(best)
     assert row.split()[:3] == ["best", "finished", "5628"]
     assert row.split()[3:7] == [f"{found['correct'] / 100:.2f}", "%", "mnist", "1"]
     assert row.split()[7] == "finish"
@@ -51,7 +52,7 @@ def test_running_or_killed(tmp_path: Path) -> None:
     os.close(lock)
     assert shown(path)["state"] == "killed"
     (path / "lock").write_text(f"host not-{socket.gethostname()}, pid 1")
-    assert shown(path)["state"] == "running"  # on another host: not to be known from here
+    assert shown(path)["state"] == "running"  # a process on another host cannot be looked for
     assert shown(make(tmp_path / "y", "preempted"))["state"] == "preempted"
 
 
@@ -66,7 +67,7 @@ def test_why_it_stopped_or_was_started_again(tmp_path: Path) -> None:
     assert shown(make(tmp_path / "e", "finished", ({"event": "finish"},)))["last event"] == "finish 2026-01-02 03:04:05"
 
 
-def test_it_shows_the_newest_step_and_test(tmp_path: Path) -> None:
+def test_the_newest_step_and_accuracy_are_shown(tmp_path: Path) -> None:
     path = make(tmp_path / "x", "running")
     lines = [{"kind": "test", "step": 8, "accuracy": 0.5}, {"kind": "test", "step": 9, "accuracy": 0.75}]
     lines.append({"kind": "train", "step": 11})
@@ -74,7 +75,7 @@ def test_it_shows_the_newest_step_and_test(tmp_path: Path) -> None:
     assert (shown(path)["step"], shown(path)["accuracy"]) == ("11", "75.00 %")
 
 
-def test_a_broken_run_breaks_no_table(tmp_path: Path) -> None:
+def test_damaged_runs_are_listed_as_damaged(tmp_path: Path) -> None:
     make(tmp_path / "good")
     for name in ("events.jsonl", "metrics.jsonl"):
         (make(tmp_path / name) / name).write_text("rubbish\n")
@@ -90,7 +91,7 @@ def test_a_broken_run_breaks_no_table(tmp_path: Path) -> None:
     }
 
 
-def test_watching_ends_quietly(tmp_path: Path) -> None:
+def test_watch_ends_without_an_error_message(tmp_path: Path) -> None:
     make(tmp_path / "x")
     watch = [sys.executable, "-m", "src.status", str(tmp_path), "--watch"]
     with subprocess.Popen(watch, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -65,5 +65,5 @@ def test_the_page_s_model_trains_and_resumes_to_the_same_bits(project: Path) -> 
     assert parts["weights_sha256"] == whole["weights_sha256"]
 
 
-def test_the_patch_touches_one_room() -> None:
+def test_the_patch_changes_one_file() -> None:
     assert re.findall(r"^\+\+\+ b/(\S+)", block("diff"), re.MULTILINE) == ["src/models/logistic.py"]

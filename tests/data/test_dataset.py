@@ -1,206 +1,19 @@
-"""Files: fetched once, checked, never half; and the digits where there is nothing else."""
+"""Choosing a data set: damaged files are named, and the rendered digits replace a missing MNIST."""
 
-import gzip
-import hashlib
 import os
-import re
-import resource
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 
-from src import schema
+from src import config, schema
+from src.config import UserError
 from src.data import dataset as data
-from src.data import digits, download
-from src.errors import UserError
+from src.data import digits
+from src.run.run import read_status
 from src.world.world import World
-from tests.conftest import write_data_set, write_idx
-from tests.helpers.ranks import fork, good_job, run_job
-
-NOWHERE = "http://127.0.0.1:9/"  # the discard port: refuses at once
-
-
-class Mirror(SimpleHTTPRequestHandler):
-    """Serves a folder, in the way the test asks for, and counts."""
-
-    asked: list[str]
-    way: str
-
-    def __init__(self, asked: list[str], way: str, *args: object, **kwargs: object) -> None:
-        self.asked, self.way = asked, way
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        name = self.path.rpartition("/")[2]
-        self.asked.append(name)
-        if self.way == "503":
-            self.send_error(503)
-            return
-        whole = (Path(self.directory) / name).read_bytes()
-        sent = whole[: len(whole) // 2] if self.way == "truncated" else whole
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(sent)))
-        self.end_headers()
-        for start in range(0, len(sent), 4096):
-            self.wfile.write(sent[start : start + 4096])
-            time.sleep(0.05 if self.way == "slow" else 0)
-
-
-@contextmanager
-def mirror(folder: Path, way: str = "") -> Iterator[tuple[str, list[str]]]:
-    asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, asked, way, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-
-
-@pytest.fixture
-def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with four small .gz files that torchvision is made to expect as KMNIST's."""
-    from torchvision import datasets
-
-    raw, folder = tmp_path / "unpacked", tmp_path / "packed"
-    write_data_set(raw, 300, 100)
-    folder.mkdir()
-    resources = []
-    for name in data.FILES:
-        content = gzip.compress((raw / name).read_bytes(), mtime=0)
-        (folder / f"{name}.gz").write_bytes(content)
-        resources.append((f"{name}.gz", hashlib.md5(content).hexdigest()))
-    monkeypatch.setattr(datasets.KMNIST, "resources", resources)
-    monkeypatch.setattr(datasets.KMNIST, "mirrors", [NOWHERE])
-    return folder
-
-
-def settings(root: Path, *mirrors: str, fallback: str = "none", name: str = "kmnist") -> schema.Data:
-    return schema.Data(name=name, root=str(root), mirrors=list(mirrors), fallback=fallback)
-
-
-def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[str]:
-    """Four ranks fetch at once; what each one then has, or the one-line error each one gets.
-
-    What they say is in the folder's output-0.
-    """
-    from src.world import world as distributed
-
-    def work() -> str:
-        with distributed.join(schema.Train(timeout_seconds=2)) as world:
-            try:
-                return data.load(settings(root, *mirrors), world, print).fingerprint
-            except UserError as error:
-                return str(error)
-
-    job = fork(world_size, work, folder)
-    assert not any(job.codes), job.output
-    return [str(value) for value in job.values]
-
-
-@pytest.mark.parametrize("way", ["", "slow"])
-def test_four_ranks_fetch_each_file_once(way: str, packed: Path, tmp_path: Path) -> None:
-    with mirror(packed, way) as (url, asked):
-        found = start(tmp_path / "root", url, folder=tmp_path)
-    assert sorted(asked) == sorted(f"{name}.gz" for name in data.FILES)
-    expected = data.load(settings(tmp_path / "root"), World(), print)
-    assert found == [expected.fingerprint] * 4
-    assert len(expected.train) == 300
-    assert not list((tmp_path / "root").rglob("*.part"))
-    said = (tmp_path / "output-0").read_text()
-    assert f"fetching {data.FILES[0]}.gz (0.2 MB) from {url}\n" in said
-    if way == "slow":
-        assert re.search(rf"^fetching {data.FILES[0]}.gz: 0.\d of 0.2 MB$", said, re.MULTILINE)
-
-
-def test_a_disk_that_fills_up_is_no_mirror_s_fault(packed: Path, tmp_path: Path) -> None:
-    """It must not lead to other data: the digits would be an answer to a question that nobody asked."""
-
-    def work() -> str:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-        with pytest.raises(UserError) as error:
-            data.load(settings(tmp_path / "root", str(packed), fallback="digits"), World(), print)
-        return str(error.value)
-
-    (said,) = fork(1, work, tmp_path).values
-    assert said == (
-        f"data.root: {tmp_path / 'root' / 'KMNIST' / 'raw'} cannot be written (File too large); "
-        "make room there, or name another folder with data.root="
-    )
-    assert not list((tmp_path / "root").rglob("*ubyte*"))
-
-
-def test_a_truncated_mirror_is_passed_over(packed: Path, tmp_path: Path) -> None:
-    with mirror(packed, "truncated") as (bad, _), mirror(packed) as (good, asked):
-        found = start(tmp_path / "root", bad, good, folder=tmp_path)
-    assert len(set(found)) == 1
-    assert len(found[0]) == 64
-    assert len(asked) == 4
-
-
-@pytest.mark.parametrize(
-    ("way", "expected"), [("truncated", "is damaged (MD5 "), ("503", "Service Unavailable"), ("nowhere", "refused")]
-)
-def test_no_good_mirror_is_one_clear_error(way: str, expected: str, packed: Path, tmp_path: Path) -> None:
-    with mirror(packed, way) as (url, _):
-        found = start(tmp_path / "root", NOWHERE if way == "nowhere" else url, folder=tmp_path)
-    assert len(set(found)) == 1
-    assert expected in found[0]
-    for name in data.FILES:
-        assert name in found[0]
-        assert not (tmp_path / "root" / "KMNIST" / "raw" / name).exists()
-    assert str(tmp_path / "root" / "KMNIST" / "raw") in found[0]
-    assert not list((tmp_path / "root").rglob("*.part"))
-
-
-def test_a_damaged_download_is_fetched_again(packed: Path, tmp_path: Path) -> None:
-    raw = tmp_path / "root" / "KMNIST" / "raw"
-    raw.mkdir(parents=True)
-    (raw / f"{data.FILES[0]}.gz").write_bytes(b"half")
-    with mirror(packed) as (url, asked):
-        found = start(tmp_path / "root", url, folder=tmp_path, world_size=1)
-    assert len(found[0]) == 64
-    assert len(asked) == 4
-    assert (raw / f"{data.FILES[0]}.gz").read_bytes() == b"half"
-
-
-def test_packed_files_beside_the_raw_ones_are_enough(packed: Path, tmp_path: Path) -> None:
-    raw = tmp_path / "root" / "KMNIST" / "raw"
-    raw.parent.mkdir(parents=True)
-    packed.rename(raw)
-    assert len(start(tmp_path / "root", folder=tmp_path, world_size=1)[0]) == 64
-
-
-def test_a_complete_read_only_folder_works(packed: Path, tmp_path: Path) -> None:
-    data.load(settings(tmp_path / "root", str(packed)), World(), print)
-    raw = tmp_path / "root" / "KMNIST" / "raw"
-    (raw / ".lock").unlink(missing_ok=True)
-    raw.chmod(0o555)
-    assert len(data.load(settings(tmp_path / "root"), World(), print).test) == 100
-    assert not (raw / ".lock").exists()
-
-
-def test_a_fetched_file_that_is_altered_later_is_named(packed: Path, tmp_path: Path) -> None:
-    chosen = settings(tmp_path / "root", str(packed))
-    data.load(chosen, World(), print)
-    file = tmp_path / "root" / "KMNIST" / "raw" / data.FILES[0]
-    before = download.sha256(file)
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
-    with pytest.raises(UserError) as error:
-        data.load(chosen, World(), print)
-    for part in (str(file), f"expected {before}", download.sha256(file)):
-        assert part in str(error.value)
-    assert file.read_bytes().endswith(b"?")
+from tests.helpers.data_sets import NOWHERE, write_data_set, write_idx
+from tests.helpers.ranks import good_job, run_job
 
 
 def broken(raw: Path, name: str) -> None:
@@ -243,7 +56,7 @@ def test_broken_files_are_named(how: str, advice: str, tmp_path: Path) -> None:
     assert "Traceback" not in job.output
 
 
-def test_mnist_itself_altered_is_named(mnist: str, tmp_path: Path) -> None:
+def test_an_altered_mnist_file_is_named(mnist: str, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name in data.FILES:
@@ -253,7 +66,7 @@ def test_mnist_itself_altered_is_named(mnist: str, tmp_path: Path) -> None:
         data.load(schema.Data(root=str(tmp_path)), World(), print)
 
 
-def test_the_digits_stand_in_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_mnist_falls_back_to_the_digits_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
     from torchvision import datasets
@@ -265,19 +78,19 @@ def test_the_digits_stand_in_and_say_so(tmp_path: Path, monkeypatch: pytest.Monk
     assert lines[1].startswith("rendering the embedded digits into ")
     assert lines[-1] == lines[0]
     assert job.run.name.startswith("digits-not-mnist-")
-    assert json.loads((job.run / "status.json").read_text())["data"] == "digits"
+    assert read_status(job.run)["data"] == "digits"
     facts = json.loads((job.run / "provenance.json").read_text())
     assert facts["data"]["name"] == "digits"
     assert facts["data"]["note"].startswith("mnist is not here")
     assert facts["data"]["sha256"] == digits.SHA256
 
 
-def test_a_folder_of_somebody_else_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0)
     before = os.geteuid()
-    os.seteuid(before or 12345)  # root may look everywhere
+    os.seteuid(before or 12345)  # root can read every folder
     try:
-        with pytest.raises(UserError, match=r"^data\.root: .* cannot be read by user \d+; chmod it"):
+        with pytest.raises(config.UserError, match=r"^data\.root: .* cannot be read by user \d+; chmod it"):
             data.prepare(schema.Data(root=str(tmp_path / "theirs" / "data")), print)
     finally:
         os.seteuid(before)

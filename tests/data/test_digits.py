@@ -1,5 +1,6 @@
-"""The embedded digits: the same bytes everywhere, laid out as MNIST's, neither trivial nor too hard."""
+"""The rendered digits: the same bytes on every machine, in MNIST's format, of useful difficulty."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,16 +16,15 @@ from src.data import digits, download, strokes
 from src.errors import UserError
 from src.models import logistic
 from src.world.world import World
+from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT
 
 Split = tuple[strokes.Bytes, strokes.Bytes]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("digits") / "raw"
-    digits.write(folder)
-    return folder
+    return made_once(tmp_path_factory, "digits", lambda folder: digits.write(folder / "raw")) / "raw"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_fitted_and_centred_as_mnist(train: Split, test: Split) -> None:
         assert 0.3 < ((images > 0) & (images < 255)).sum() / (images > 0).sum() < 0.7, "edges are grey, strokes white"
 
 
-def test_no_image_twice(train: Split, test: Split) -> None:
+def test_images_are_unique(train: Split, test: Split) -> None:
     images = np.concatenate([train[0], test[0]])
     assert len({image.tobytes() for image in images}) == 70_000
 
@@ -95,7 +95,7 @@ def test_labels_are_balanced(train: Split, test: Split) -> None:
         assert np.abs(np.bincount(labels, minlength=10) / len(labels) - 0.1).max() < 0.01
 
 
-def test_class_means_tell_most_digits_but_not_all(train: Split, test: Split) -> None:
+def test_nearest_class_mean_classifies_most_digits_but_not_all(train: Split, test: Split) -> None:
     means = np.stack([train[0][train[1] == digit].mean(0).ravel() for digit in range(10)])
     nearest = (test[0].reshape(-1, 784) @ means.T - (means**2).sum(1) / 2).argmax(1)
     correct = [(nearest[test[1] == digit] == digit).mean() for digit in range(10)]
@@ -116,7 +116,7 @@ def test_logistic_regression_learns_it(train: Split, test: Split) -> None:
     assert 7500 < int((predicted.numpy() == test[1]).sum()) < 9000
 
 
-def test_no_number_overflows() -> None:
+def test_integer_arithmetic_does_not_overflow() -> None:
     random = np.random.PCG64(7)
     points, distances = strokes.write(digits._words(random, 10 * strokes.HANDS, strokes.NODES * 2))
     words = digits._words(random, 5000, digits.WORDS)
@@ -124,7 +124,8 @@ def test_no_number_overflows() -> None:
     assert np.array_equal(digits._render(points, distances, words), wide)
 
 
-def test_a_missing_file_is_made_again_and_the_others_stay(raw: Path) -> None:
+def test_a_missing_file_is_rewritten_and_the_others_are_kept(raw: Path, tmp_path: Path) -> None:
+    raw = shutil.copytree(raw, tmp_path / "raw")
     altered, missing = raw / "t10k-labels-idx1-ubyte", raw / "t10k-images-idx3-ubyte"
     before = altered.read_bytes()
     altered.write_bytes(b"someone's own")
@@ -136,7 +137,7 @@ def test_a_missing_file_is_made_again_and_the_others_stay(raw: Path) -> None:
     assert found(raw) == digits.SHA256
 
 
-def test_whole_or_absent_when_killed(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_no_partial_file(tmp_path: Path) -> None:
     process = writer(tmp_path)
     while not any(file.name.endswith(".part") and file.stat().st_size > 1 << 20 for file in tmp_path.iterdir()):
         assert process.poll() is None, process.communicate()
@@ -147,20 +148,20 @@ def test_whole_or_absent_when_killed(tmp_path: Path) -> None:
     assert found(tmp_path) == digits.SHA256
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_user_error_and_leaves_no_file(tmp_path: Path) -> None:
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
     _, error = writer(tmp_path, before=limit).communicate()
     assert f"UserError: data.root: {tmp_path} cannot be written (File too large); " in error
     assert found(tmp_path) == {}
 
 
-def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match=r"data\.root: .*taken/raw cannot be written"):
         digits.write(tmp_path / "taken" / "raw")
 
 
-def test_two_at_once_write_once(tmp_path: Path) -> None:
+def test_two_concurrent_writers_write_once(tmp_path: Path) -> None:
     processes = [writer(tmp_path) for _ in range(2)]
     for process in processes:
         _, error = process.communicate()

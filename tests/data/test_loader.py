@@ -1,4 +1,4 @@
-"""Each sample once, whoever takes it."""
+"""Each sample is trained once an epoch, on any number of ranks."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_every_world_size_sees_the_same_samples_in_the_same_steps(world_size: in
     assert together == alone
 
 
-def test_sixty_four_over_three_ranks() -> None:
+def test_a_batch_of_64_is_shared_by_three_ranks() -> None:
     sizes = [[len(part.images) for (part,) in batches(640, 64, rank, 3).epoch(0)] for rank in range(3)]
     assert [tuple(step) for step in zip(*sizes, strict=True)][:2] == [(22, 21, 21), (21, 22, 21)]
     assert all(sum(step) == 64 for step in zip(*sizes, strict=True))
@@ -66,7 +66,7 @@ def test_the_short_last_batch_is_trained() -> None:
     assert [chosen.count(step) for step in range(16)] == counts
 
 
-def test_the_order_is_the_sampler_s_without_what_it_repeats() -> None:
+def test_the_order_is_distributed_sampler_s_without_its_padding() -> None:
     for shard in range(4):
         sampler: DistributedSampler[int] = DistributedSampler(range(1009), 4, shard, seed=7)  # type: ignore[arg-type]
         sampler.set_epoch(2)
@@ -83,7 +83,7 @@ def test_epochs_differ_and_seeds_repeat() -> None:
 
 
 @pytest.mark.parametrize("start", [1, 7, 15])
-def test_an_epoch_goes_on_from_any_step(start: int) -> None:
+def test_an_epoch_can_be_resumed_at_any_step(start: int) -> None:
     whole = [numbers(part.images) for (part,) in batches(1009, 64, 1, 3).epoch(1)]
     assert [numbers(part.images) for (part,) in batches(1009, 64, 1, 3).epoch(1, start)] == whole[start:]
 

@@ -1,4 +1,4 @@
-"""What the doctor says of this host's software, GPUs, processors and shared memory."""
+"""The doctor's checks of this host: software, GPUs, processors and shared memory."""
 
 import importlib.metadata
 import os
@@ -11,7 +11,8 @@ import torch
 
 from src.doctor import host_checks
 from src.gradients import shared_memory
-from tests.conftest import doctor_in, planned
+from tests.helpers.namespaces import doctor_in
+from tests.helpers.plans import planned
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="GPUs here")
 

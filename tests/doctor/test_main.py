@@ -9,26 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from src.config import JobFailed
 from src.doctor import __main__ as doctor
 from src.doctor import rehearsal
 from src.doctor.__main__ import Check
 from src.doctor.findings import Plan, green
-from src.errors import JobFailed
-from tests.conftest import planned
-from tests.helpers.ranks import ROOT
+from tests.helpers.commands import command
+from tests.helpers.plans import planned
 
 
-def call(*arguments: str, stdout: int = subprocess.PIPE, **variables: str) -> "subprocess.CompletedProcess[str]":
-    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
-    return subprocess.run(
-        [sys.executable, "-m", "src.doctor", "--seconds=300", *arguments],
-        cwd=ROOT,
-        env=environment | {"WANDB_MODE": "offline", "MASTER_PORT": str(rehearsal.free_port()), **variables},
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=300,
-    )
+def call(*arguments: str, stdout: int | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+    kept = {name: "" for name in ("NO_COLOR", "TERM") if name not in variables}
+    variables = {"WANDB_MODE": "offline", "MASTER_PORT": str(rehearsal.free_port()), **kept, **variables}
+    return command("src.doctor", "--seconds=300", *arguments, environment=variables, stdout=stdout)
 
 
 def test_a_job_that_will_run_has_nothing_red(small: str, tmp_path: Path) -> None:
@@ -90,7 +83,7 @@ def says(_: Plan) -> None:
     raise JobFailed("this is; that was; do so")
 
 
-def test_no_check_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_hangs_or_raises_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = {
         "hangs": Check(hangs, "wake it"),  # type: ignore[arg-type]
         "fails": Check(fails),  # type: ignore[arg-type]

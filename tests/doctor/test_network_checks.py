@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from src.config import UserError
 from src.doctor import network_checks
-from src.errors import UserError
-from tests.conftest import doctor_in, planned
+from tests.helpers.namespaces import doctor_in
+from tests.helpers.plans import planned
 from tests.helpers.wandb_server import WandbServer
 
 AHEAD = "echo welcome; echo $(($(/bin/date +%s) + {seconds})).5; echo {answer}"
@@ -24,7 +25,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
-    """Puts a command of one's own first on PATH."""
+    """Write a fake command, first on PATH."""
 
     def write(name: str, script: str) -> None:
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -36,7 +37,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine hands on another one's time late."""
+    """Allow for the delay of a busy machine, which looks like a clock that is wrong."""
     monkeypatch.setattr(network_checks, "CLOCK_SECONDS", (20.0, 60.0))
     monkeypatch.setattr(network_checks, "ANSWER_SECONDS", 100)
 
@@ -45,12 +46,12 @@ def test_a_host_without_an_address() -> None:
     prepare = "hostname no-such-name && mount --bind /dev/null /etc/resolv.conf"
     name, interface = doctor_in("--mount --uts", prepare, "--only", "host name", "interface")
     assert (name["state"], name["fix"]) == ("yellow", "a line in /etc/hosts: ADDRESS no-such-name")
-    assert interface["state"] == "green"  # on one host nobody asks for the name
+    assert interface["state"] == "green"  # on one host the name is not resolved
     several = doctor_in("--mount --uts", prepare, "--nodes", "other", "--only", "host name", "interface")
     assert [line["state"] for line in several] == ["red", "red"]
 
 
-def test_a_name_that_leads_the_others_to_themselves(tmp_path: Path) -> None:
+def test_a_host_name_that_resolves_to_loopback(tmp_path: Path) -> None:
     prepare = f"hostname me && echo 127.0.1.1 me > {tmp_path}/hosts && mount --bind {tmp_path}/hosts /etc/hosts"
     (line,) = doctor_in("--mount --uts", prepare, "--nodes", "x", "--only", "host name")
     assert line["state"] == "red"
@@ -105,8 +106,8 @@ def test_other_hosts_clocks(seconds: int, answer: str, colour: str, said: str, f
     assert found.found.startswith("1 asked by ssh")
 
 
-def test_the_question_itself(fake: Fake, patient: None) -> None:
-    """What is sent to the other host, run here: it gives the time, and reaches the port."""
+def test_the_probe_that_is_sent_to_other_hosts(fake: Fake, patient: None) -> None:
+    """The command that ssh would run on the other host, run here: it prints the time and reaches the port."""
     fake("ssh", 'for last; do :; done; exec sh -c "$last"')
     found = network_checks.clocks(planned(nodes=("b", "c")))
     assert found.colour == "green", found
@@ -130,7 +131,7 @@ def test_slurm_names_the_hosts_and_asks_them(fake: Fake, monkeypatch: pytest.Mon
     fake("srun", f"case $* in *--overlap*'-w n2'*) {AHEAD.format(seconds=0, answer='reached')};; esac")
     fake("scontrol", 'test "$*" = "show hostnames n[1-2]" && echo n1 && echo n2')
     monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-2]")
-    assert network_checks.hosts("") == []  # left from elsewhere: no job
+    assert network_checks.hosts("") == []  # without SLURM_JOB_ID there is no job
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURMD_NODENAME", "n1")
     assert network_checks.hosts("") == ["n2"]
@@ -139,7 +140,7 @@ def test_slurm_names_the_hosts_and_asks_them(fake: Fake, monkeypatch: pytest.Mon
         network_checks.hosts("n[1-")
 
 
-def test_its_own_name_is_no_other_host() -> None:
+def test_this_host_is_not_one_of_the_other_hosts() -> None:
     assert network_checks.hosts(f"a, {socket.gethostname()},localhost,b,") == ["a", "b"]
 
 
@@ -165,7 +166,7 @@ def test_wandb(mood: str, colour: str, said: str, monkeypatch: pytest.MonkeyPatc
         assert network_checks.wandb(planned()).colour == ("green" if mood == "well" else "yellow")
 
 
-def test_wandb_that_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_wandb_without_a_key_a_server_or_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Two real ranks add, as the job's will."""
+"""The rehearsal: two real ranks add gradients as the job will."""
 
 import subprocess
 
@@ -7,7 +7,7 @@ import torch
 
 from src.doctor import rehearsal
 from src.doctor.findings import Plan
-from tests.conftest import planned
+from tests.helpers.plans import planned
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_ranks_that_fail_say_why() -> None:
     assert "train.device=cuda: 2 ranks on this host, 0 GPUs" in found.found
 
 
-def test_ranks_that_do_not_come_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_do_not_answer_in_time_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[str]] = []
     start = rehearsal._start
 

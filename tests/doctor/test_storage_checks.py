@@ -1,4 +1,4 @@
-"""What the doctor says of the data set, the run directory and the disk; and that it leaves nothing there."""
+"""The doctor's checks of the data set, the run directory and the disk; they leave no file behind."""
 
 import os
 import shutil
@@ -12,12 +12,13 @@ from src.data import dataset as data
 from src.doctor import __main__ as doctor
 from src.doctor import storage_checks
 from src.doctor.findings import Finding
-from tests.conftest import doctor_in, mnist_mirrors, planned
+from tests.helpers.namespaces import doctor_in
+from tests.helpers.plans import planned
 from tests.helpers.ranks import ROOT, good_job
 
 
 def asked(check: str, *arguments: str) -> Finding:
-    """One check, with whatever it raises."""
+    """The finding of one check."""
     ((_, finding),) = doctor.examine(planned(*arguments), [check])
     return finding
 
@@ -44,7 +45,7 @@ def test_data_that_is_whole_truncated_or_missing(small: str, tmp_path: Path) -> 
     assert found.found.startswith(f"idx: {data.TEST[0]} not in ")
 
 
-def test_altered_data_has_a_fix(mnist: str, tmp_path: Path) -> None:
+def test_the_fix_for_altered_data(mnist: str, tmp_path: Path) -> None:
     shutil.copytree(mnist, tmp_path, dirs_exist_ok=True)
     with (tmp_path / "MNIST" / "raw" / data.TEST[1]).open("r+b") as stream:
         stream.seek(100)
@@ -54,7 +55,7 @@ def test_altered_data_has_a_fix(mnist: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_network")
-def test_data_that_would_be_fetched_is_not(tmp_path: Path) -> None:
+def test_the_data_check_downloads_nothing(tmp_path: Path) -> None:
     root = f"data.root={tmp_path / 'data'}"
     mirror = tmp_path / "mirror"
     assert asked("data", root, f"data.mirrors=[{mirror}]").colour == "yellow"
@@ -67,7 +68,6 @@ def test_data_that_would_be_fetched_is_not(tmp_path: Path) -> None:
     found = asked("data", root, f"data.mirrors=[{mirror}]", "data.fallback=none")
     assert (found.colour, found.found.endswith(f"will be fetched from {mirror}")) == ("yellow", True)
     assert not (tmp_path / "data").exists()
-    assert mnist_mirrors()
 
 
 def test_a_run_directory_that_works(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_locks_that_do_not_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert f"locking in {tmp_path} fails: a second process is let in" in found.found
 
 
-def test_a_run_that_is_gone_after_the_next_boot(tmp_path: Path) -> None:
+def test_a_run_directory_in_memory_is_a_warning(tmp_path: Path) -> None:
     prepare = f"mount -t tmpfs tmpfs {tmp_path}"
     (line,) = doctor_in("--mount", prepare, f"run.root={tmp_path}", "--only", "run")
     assert line["state"] == "yellow"

@@ -1,6 +1,7 @@
-"""A rank that dies or stops is noticed, and named."""
+"""A dead or stopped rank is detected and named."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -16,18 +17,17 @@ from tests.helpers.ranks import fork
 
 
 def end(world: World, how: signal.Signals, timeout: float) -> str:
-    """Sum for ever; rank 1 ends in the 20th round, rank 0 tells how long it took to notice, and what."""
+    """Sum again and again; rank 1 sends itself the signal in the 20th round. Returns what rank 0 then raises."""
     memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), timeout)
     mine = torch.zeros(10)
     for turn in range(1000):
         if world.rank == 1 and turn == 20:
             os.kill(os.getpid(), how)
             time.sleep(60)
-        began = time.monotonic()
         try:
             memory.sum([mine], [(0.0, 0.0)], mine)
         except PeerLost as error:
-            return f"{time.monotonic() - began:.1f} {error}"
+            return str(error)
     return ""
 
 
@@ -39,10 +39,7 @@ def test_a_dead_peer_is_noticed_and_named(tmp_path: Path) -> None:
             os._exit(0)
 
     job = fork(2, work, tmp_path)
-    seconds, _, message = job.output.partition(" ")
-    assert float(seconds) < 1.5, job.output
-    assert message.startswith("rank 1 (pid ")
-    assert message.endswith(" died")
+    assert re.fullmatch(r"rank 1 \(pid \d+\) died", job.output), "a timeout would say that it did not come"
 
 
 def test_a_stopped_peer_is_named_within_a_second(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Summing through memory: rounds, sizes, and peers that die or stop."""
+"""Sums through shared memory: sizes, types, and where it cannot be used."""
 
 import resource
 import sys
@@ -44,22 +44,22 @@ def test_other_types_and_lengths_in_turn(tmp_path: Path) -> None:
     in_world(2, work, tmp_path)
 
 
-def test_a_rank_that_waits_burns_no_core(tmp_path: Path) -> None:
+def test_a_waiting_rank_sleeps(tmp_path: Path) -> None:
     def work(world: World) -> int:
         memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
         mine = torch.zeros(10)
         memory.sum([mine], [(0.0, 0.0)], mine)
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
         if world.rank == 1:
-            time.sleep(1)  # an evaluation, say
+            time.sleep(1)  # such as an evaluation
         memory.sum([mine], [(0.0, 0.0)], mine)
         return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
 
-    assert in_world(2, work, tmp_path).values[0] > 50  # times that it went to sleep
+    assert in_world(2, work, tmp_path).values[0] > 50  # voluntary context switches
 
 
-def test_the_file_has_no_name_from_the_start(tmp_path: Path) -> None:
-    """Whoever dies and when: there is nothing to leave behind."""
+def test_the_shared_memory_file_never_has_a_name(tmp_path: Path) -> None:
+    """A rank killed at any time leaves no file in /dev/shm."""
 
     def work(world: World) -> list[str]:
         opened: list[str] = []
@@ -76,11 +76,11 @@ def test_the_file_has_no_name_from_the_start(tmp_path: Path) -> None:
 
 
 def shut(_: World) -> None:
-    """What a full /dev/shm is like: no file may grow beyond 1 MB."""
+    """Simulate a full /dev/shm: no file may grow beyond 1 MB."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
 
-def test_a_full_memory_is_said_and_gone_around(tmp_path: Path) -> None:
+def test_full_shared_memory_falls_back_to_gloo(tmp_path: Path) -> None:
     def work(world: World) -> list[str]:
         shut(world)
         ways = (schema.Train(), schema.Train(sync="bitwise"))
@@ -90,7 +90,7 @@ def test_a_full_memory_is_said_and_gone_around(tmp_path: Path) -> None:
     assert in_world(2, work, tmp_path).values == [["DDP, " + said.format(5), "bitwise, " + said.format(17)]] * 2
 
 
-def test_a_full_memory_is_an_error_where_memory_was_asked_for(tmp_path: Path) -> None:
+def test_full_shared_memory_is_an_error_where_it_is_required(tmp_path: Path) -> None:
     def work(world: World) -> str:
         shut(world)
         try:
@@ -106,7 +106,7 @@ def test_a_full_memory_is_an_error_where_memory_was_asked_for(tmp_path: Path) ->
     assert said[0].startswith("train.exchange=shared_memory: /dev/shm does not take 5 MB")
 
 
-def test_ranks_that_cannot_see_each_other(tmp_path: Path) -> None:
+def test_ranks_in_different_containers(tmp_path: Path) -> None:
     def work(world: World) -> str:
         shared_memory._namespace = lambda: f"pid:[{world.rank}]"
         return objection(world)
@@ -114,13 +114,13 @@ def test_ranks_that_cannot_see_each_other(tmp_path: Path) -> None:
     assert in_world(2, work, tmp_path).values == ["the ranks are in different containers"] * 2
 
 
-def test_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_memory_needs_an_x86_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert objection(World()) == ""
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert objection(World()) == "the processor is aarch64, not x86-64 under Linux"
 
 
-def test_why_not(tmp_path: Path) -> None:
+def test_reasons_against_shared_memory(tmp_path: Path) -> None:
     assert objection(World(size=4, local_size=2)) == "the ranks are on several hosts"
     assert objection(World(device=torch.device("cuda", 0))) == "the ranks train on GPUs"
     settings = schema.Train(sync="bitwise", exchange="shared_memory")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tests.helpers.ranks import ROOT
 
-PATIENCE_SECONDS = 240  # nothing here takes so long; what does has hung
-MARK = "RUN_OF_TEST"  # the variable that tells whose a process is
+PATIENCE_SECONDS = 240  # longer than anything here takes: then it has hung
+MARK = "RUN_OF_TEST"  # the environment variable that marks a test's processes
 
 
 @dataclass
@@ -30,16 +30,16 @@ class Process:
         os.kill(self.pid, signal.SIGKILL)
 
     def hold(self) -> None:
-        """Stop it, and with it the ranks that wait for it: what is to happen now does not depend on speed."""
+        """SIGSTOP: the job makes no step until it is released, so the test does not depend on the machine's speed."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def release(self) -> None:
-        """Let it go on, if it is still there."""
+        """SIGCONT, unless it has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
     def release_at(self, number: signal.Signals) -> None:
-        """Let it go on when it has been sent this signal."""
+        """SIGCONT as soon as this signal is pending."""
         wait(lambda: self._pending(number), f"{number.name} to {self.command}")
         self.release()
 
@@ -53,7 +53,7 @@ class Process:
 
 
 class Hosts:
-    """Hosts node1, node2, ... on a bridge; they are gone when this process is, however it ends."""
+    """Hosts node1, node2, ... on a bridge. They end with this process, also when it is killed."""
 
     def __init__(self, base: Path, script: Path = ROOT / "tests" / "helpers" / "hosts.sh") -> None:
         self._script = script
@@ -67,7 +67,7 @@ class Hosts:
             stdout=subprocess.PIPE,
             stderr=(base / "up.err").open("w"),
             text=True,
-            start_new_session=True,  # a terminal's Ctrl-C is for the tests, which end it
+            start_new_session=True,  # Ctrl-C in a terminal goes to pytest alone, which ends it
         )
         assert self._process.stdout is not None
         answer = self._process.stdout.readline()
@@ -93,7 +93,7 @@ class Hosts:
 
 
 def objection(*programs: str) -> str:
-    """Why there can be no hosts here, or ''."""
+    """Why hosts cannot be created here, "" if they can."""
     if os.geteuid():
         return "hosts in namespaces need root"
     if missing := [name for name in ("ip", "nsenter", "unshare", *programs) if not shutil.which(name)]:
@@ -104,7 +104,7 @@ def objection(*programs: str) -> str:
 
 
 def wait(condition: Callable[[], object], what: Callable[[], str] | str) -> None:
-    """Wait for it; fails if it does not come."""
+    """Wait until the condition is true; fails after PATIENCE_SECONDS, naming `what`."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what if isinstance(what, str) else what()}"
@@ -112,7 +112,7 @@ def wait(condition: Callable[[], object], what: Callable[[], str] | str) -> None
 
 
 def find(mark: str, command: str, **environment: str) -> Process:
-    """Wait for the one with this in its command line and its environment."""
+    """Wait for the process with this text in its command line and these variables in its environment."""
     found: list[Process] = []
 
     def look() -> bool:

@@ -1,4 +1,4 @@
-"""Real ranks for tests: processes forked from this one, which has torch already, or torchrun's."""
+"""Real ranks for tests: forked from this process, which has imported torch, or started by torchrun."""
 
 import contextlib
 import faulthandler
@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from src import config, console, train
+from src import config, train
 from src.drill import faults
 from src.world import world as distributed
 from src.world.world import World
 
 ROOT = Path(__file__).parent.parent.parent
-torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports for a second: here once, not in every fork
-HUNG_SECONDS = 300  # a rank that takes longer says where it is, and ends
+torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports for a second: once here, not in every fork
+HUNG_SECONDS = 300  # a rank that takes longer prints its stack and ends
 
 
 @dataclass
@@ -43,38 +43,55 @@ class Job:
         return Path(found[-1][0] or found[-1][1])
 
 
+class Forked:
+    """Ranks forked from this process, each with torchrun's variables; they share a fresh store."""
+
+    def __init__(
+        self, world_size: int, work: Callable[[], Any], folder: Path, environment: dict[str, str] | None = None
+    ) -> None:
+        self._folder, (self._store, port) = folder, _store()
+        self.pids: list[int] = []
+        for rank in range(world_size):
+            variables = {
+                "RANK": str(rank),
+                "WORLD_SIZE": str(world_size),
+                "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": str(world_size),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "TORCHELASTIC_USE_AGENT_STORE": "True",
+                **(environment or {}),
+            }
+            pid = os.fork()
+            if pid == 0:
+                _child(rank, work, folder, variables)
+            self.pids.append(pid)
+
+    def runs(self) -> bool:
+        """Whether a rank has not ended yet."""
+        return any(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None for pid in self.pids)
+
+    def wait(self) -> Job:
+        """What the ranks left, once the last of them has ended."""
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
+        os.kill(self._store, signal.SIGKILL)
+        os.waitpid(self._store, 0)
+        ranks = range(len(self.pids))
+        files = [self._folder / f"value-{rank}" for rank in ranks]
+        values = [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]
+        output = "".join((self._folder / f"output-{rank}").read_text() for rank in ranks)
+        return Job(codes, output, values)
+
+
 def fork(world_size: int, work: Callable[[], Any], folder: Path, environment: dict[str, str] | None = None) -> Job:
-    """Run `work` in as many processes as ranks, each with torchrun's variables; they share a fresh store."""
-    holder, port = _store()
-    children = []
-    for rank in range(world_size):
-        variables = {
-            "RANK": str(rank),
-            "WORLD_SIZE": str(world_size),
-            "LOCAL_RANK": str(rank),
-            "LOCAL_WORLD_SIZE": str(world_size),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
-            **(environment or {}),
-        }
-        pid = os.fork()
-        if pid == 0:
-            _child(rank, work, folder, variables)
-        children.append(pid)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-    os.kill(holder, signal.SIGKILL)
-    os.waitpid(holder, 0)
-    files = [folder / f"value-{rank}" for rank in range(world_size)]
-    values = [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]
-    output = "".join((folder / f"output-{rank}").read_text() for rank in range(world_size))
-    return Job(codes, output, values)
+    """Run `work` in as many forked processes as ranks, and wait for them."""
+    return Forked(world_size, work, folder, environment).wait()
 
 
 def _store() -> tuple[int, str]:
-    """A process that holds a store, as torchrun's agent does, and the store's port.
+    """Start a process that holds a store, as torchrun's agent does; returns its pid and the store's port.
 
-    Not this process: a fork copies locks that the store's threads hold at that moment.
+    The store is in a process of its own because a fork would copy locks that its threads hold at that moment.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -121,10 +138,10 @@ def in_world(world_size: int, work: Callable[[World], Any], folder: Path, *setti
     return job
 
 
-def run_job(
+def start_job(
     world_size: int, folder: Path, *settings: str, environment: dict[str, str] | None = None, fault: str = ""
-) -> Job:
-    """The training job in forked ranks, its runs below `folder`, perhaps with a fault of src.drill.faults."""
+) -> Forked:
+    """Start the training job in forked ranks, its runs below `folder`, perhaps with a fault of src.drill.faults."""
 
     def work() -> None:
         fixed = [f"run.root={folder / 'runs'}", "track.wandb=disabled", "log.seconds=0"]
@@ -132,7 +149,14 @@ def run_job(
         faults.main() if fault else train.main()
 
     (folder / "runs").mkdir(exist_ok=True, parents=True)
-    return fork(world_size, work, folder, environment)
+    return Forked(world_size, work, folder, environment)
+
+
+def run_job(
+    world_size: int, folder: Path, *settings: str, environment: dict[str, str] | None = None, fault: str = ""
+) -> Job:
+    """The training job in forked ranks, to its end."""
+    return start_job(world_size, folder, *settings, environment=environment, fault=fault).wait()
 
 
 def good_job(world_size: int, folder: Path, *settings: str, environment: dict[str, str] | None = None) -> Job:
@@ -142,42 +166,8 @@ def good_job(world_size: int, folder: Path, *settings: str, environment: dict[st
     return job
 
 
-class Command:
-    """A command of this project in a process of its own, forked from this one, which has torch already."""
-
-    def __init__(self, main: Callable[[], None], arguments: list[str], environment: dict[str, str], folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._arguments, self._files = arguments, (folder / "stdout", folder / "stderr")
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._be(main, environment)
-
-    def _be(self, main: Callable[[], None], environment: dict[str, str]) -> None:
-        try:
-            os.environ.clear()
-            os.environ.update(environment)
-            sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(":"))
-            for number, file in enumerate(self._files, 1):
-                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-            faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-            sys.argv = ["command", *self._arguments]
-            console.run_and_leave(main)
-        finally:
-            os._exit(70)
-
-    def runs(self) -> bool:
-        """Whether it has not ended yet."""
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-    def wait(self) -> "subprocess.CompletedProcess[str]":
-        """What it left, once it has ended."""
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return subprocess.CompletedProcess(self._arguments, code, *(file.read_text() for file in self._files))
-
-
 def torchrun(world_size: int, *settings: str, options: tuple[str, ...] = (), **extra: Any) -> "subprocess.Popen[str]":
-    """The training job as a user starts it; its output is in `.stdout`."""
+    """Start the training job under torchrun; its output is in `.stdout`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world_size}"]
     return subprocess.Popen(
         [*command, *options, "-m", "src.train", "track.wandb=disabled", *settings],
@@ -192,13 +182,10 @@ def torchrun(world_size: int, *settings: str, options: tuple[str, ...] = (), **e
 
 @contextlib.contextmanager
 def quiet_threads() -> Iterator[None]:
-    """One thread: what a rank has."""
+    """Compute with one thread, as a rank does."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-__all__ = ["ROOT", "Command", "Job", "console", "fork", "good_job", "in_world", "quiet_threads", "run_job", "torchrun"]

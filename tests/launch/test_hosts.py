@@ -1,4 +1,4 @@
-"""launch/node.sh on several hosts without Slurm, which come and go: `make test-slurm` runs this too."""
+"""launch/node.sh on several hosts without Slurm, which leave and rejoin: `make test-slurm` runs this too."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ import pytest
 
 from src.drill.__main__ import curve
 from src.run import jsonl
-from src.run.layout import read_status
-from tests.conftest import write_data_set
+from src.run.run import read_status
 from tests.helpers import hosts
+from tests.helpers.data_sets import write_data_set
 from tests.helpers.hosts import MARK, Hosts, Process, find, wait
 from tests.helpers.ranks import good_job
 
@@ -39,7 +39,7 @@ class ElasticJob:
         write_data_set(folder / "IDX" / "raw", 6400, 200)
 
     def start(self, *names: str, nodes: str = "2:3") -> None:
-        """Give the command of the README on these hosts."""
+        """Run the README's command on these hosts."""
         command = ["launch/node.sh", *SETTINGS, f"data.root={self.folder}", f"run.root={self.run.parent}"]
         for name in names:
             variables = {"HEAD": "node1:29500", "NODES": nodes, "NODE_RANK": str(int(name[4:]) - 1), "JOB": "elastic"}
@@ -85,7 +85,7 @@ class ElasticJob:
         return str(self.folder / name)
 
     def hold(self, name: str) -> Process:
-        """Hold the rank on this host, or the run would be at its end before the next deed."""
+        """Stop the rank on this host, or the run would end before the next step of the test."""
         held = find(self.mark(name), "-u -m src.train")
         held.hold()
         return held
@@ -108,8 +108,8 @@ def job(tmp_path: Path) -> Iterator[ElasticJob]:
     made.down()
 
 
-def test_hosts_come_and_go(job: ElasticJob) -> None:
-    """One dies and comes back, then loses its link and is plugged in again; the others go on meanwhile."""
+def test_hosts_that_leave_and_rejoin(job: ElasticJob) -> None:
+    """One host dies and restarts, then loses its network and gets it back; the others train on meanwhile."""
     job.start("node1", "node2", "node3")
     job.reach(200)
     job.hosts.script("kill", "node3")
@@ -131,8 +131,8 @@ def test_hosts_come_and_go(job: ElasticJob) -> None:
     assert job.is_as_if_nothing_had_happened(), job.log()
 
 
-def test_the_host_where_they_meet_dies(job: ElasticJob) -> None:
-    """The others end, and say what to do; it goes on."""
+def test_the_rendezvous_host_dies(job: ElasticJob) -> None:
+    """The other hosts end with an error that names the fix; the same command then resumes."""
     job.start("node1", "node2", "node3", nodes="3:3")
     job.reach(200)
     job.hosts.script("kill", "node1")

@@ -23,8 +23,9 @@ import yaml
 from src import interrupts
 from src.run import jsonl, layout
 from src.run.layout import ExitCode
+from src.run.run import read_status
+from tests.helpers.processes import family
 from tests.helpers.ranks import ROOT, good_job
-from tests.launch.test_launch import family
 
 FILE = ROOT / "launch" / "kubernetes.yaml"
 SERVICE, CLAIM, JOB = yaml.safe_load_all(FILE.read_text())
@@ -33,7 +34,7 @@ POD = JOB["spec"]["template"]["spec"]
 NAME = JOB["metadata"]["name"]
 INDEX_LABEL, NAME_LABEL = "batch.kubernetes.io/job-completion-index", "batch.kubernetes.io/job-name"
 SETTINGS = ("data.name=idx", "train.sync=bitwise", "track.wandb=disabled", "log.every=5", "checkpoint.every_epochs=10")
-PATIENCE_SECONDS = 240  # nothing here takes so long; what does has hung
+PATIENCE_SECONDS = 240  # longer than anything here takes: then it has hung
 
 
 @pytest.mark.parametrize("version", ["1.29", "1.32", "1.37"])
@@ -72,7 +73,7 @@ def expand(text: str, variables: dict[str, str]) -> str:
     return re.sub(r"\$\((\w+)\)", lambda found: variables.get(found[1], found[0]), text)
 
 
-def test_the_pods_find_each_other() -> None:
+def test_the_pods_names_and_the_service_agree() -> None:
     made = environment()
     assert made["HEAD"] == f"{NAME}-0.{POD['subdomain']}:{SERVICE['spec']['ports'][0]['port']}"
     assert SERVICE["metadata"]["name"] == POD["subdomain"]
@@ -84,7 +85,7 @@ def test_the_pods_find_each_other() -> None:
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", NAME), "a host name with the index behind it"
 
 
-def test_the_folders_are_the_image_s() -> None:
+def test_the_mounts_match_the_image() -> None:
     mounts = {mount["mountPath"]: mount["name"] for mount in CONTAINER["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in POD["volumes"]}
     dockerfile = (ROOT / "Dockerfile").read_text()
@@ -99,7 +100,7 @@ def test_the_folders_are_the_image_s() -> None:
     assert CONTAINER["securityContext"]["readOnlyRootFilesystem"]
 
 
-def test_the_grace_holds_a_save() -> None:
+def test_the_grace_period_is_long_enough_for_a_save() -> None:
     hook = CONTAINER["lifecycle"]["preStop"]["exec"]["command"]
     pause = int(re.findall(r"sleep (\d+)", hook[-1])[0])
     torchrun_kills_seconds = 30
@@ -120,7 +121,7 @@ def action(code: int, disrupted: bool = False) -> str:
     return "Count"
 
 
-def test_the_job_s_controller_understands_the_exit_codes() -> None:
+def test_the_failure_policy_matches_the_exit_codes() -> None:
     assert POD["restartPolicy"] == "Never"  # else the policy does not count, and torchrun meets its own dead agent
     assert (environment()["BY_STATUS"], JOB["spec"]["podReplacementPolicy"]) == ("1", "Failed")
     answers = {code: action(code) for code in (ExitCode.FINISHED, ExitCode.FAILED, ExitCode.MISTAKE, 137)}
@@ -199,13 +200,14 @@ def kill(pod: "subprocess.Popen[Any]") -> None:
 
 
 def end(*pods: "subprocess.Popen[str]") -> list[int]:
-    """The pods' exit codes; what they said is shown where a test fails."""
+    """Wait for the pods; returns their exit codes and prints their output."""
     for pod in pods:
         print(pod.communicate(timeout=PATIENCE_SECONDS)[0])
     return [pod.returncode for pod in pods]
 
 
-def test_a_drained_pod_goes_on_elsewhere(cluster: Cluster, small: str, tmp_path: Path) -> None:
+@pytest.mark.slow(seconds=21)
+def test_a_drained_pod_resumes_elsewhere(cluster: Cluster, small: str, tmp_path: Path) -> None:
     cluster.settings = (*cluster.settings, "train.epochs=60")
     pods = [cluster.start(0), cluster.start(1)]
     cluster.reach(20)
@@ -218,7 +220,7 @@ def test_a_drained_pod_goes_on_elsewhere(cluster: Cluster, small: str, tmp_path:
 
     assert end(cluster.start(0), cluster.start(1)) == [0, 0]
     settings = (*SETTINGS, f"data.root={small}", "train.epochs=60")
-    unbroken = json.loads((good_job(1, tmp_path / "one", *settings).run / "status.json").read_text())
+    unbroken = read_status(good_job(1, tmp_path / "one", *settings).run)
     assert cluster.status()["weights_sha256"] == unbroken["weights_sha256"]
     events = [(event["event"], event["step"]) for event in jsonl.read(cluster.run / "events.jsonl")]
     assert [event for event in events if event[0] != "checkpoint"] == [
@@ -227,10 +229,11 @@ def test_a_drained_pod_goes_on_elsewhere(cluster: Cluster, small: str, tmp_path:
         ("resume", saved),
         ("finish", 960),
     ]
-    alone = cluster.start(1)  # lost after the others had finished: it must not wait for them
+    alone = cluster.start(1)  # a pod that is restarted after the others have finished must not wait for them
     assert end(alone) == [0]
 
 
+@pytest.mark.slow(seconds=12)
 def test_a_killed_pod_comes_back_and_the_user_s_stop_ends_all(cluster: Cluster) -> None:
     cluster.settings = (*cluster.settings, "train.epochs=100000")
     first, second = cluster.start(0), cluster.start(1)
@@ -247,7 +250,8 @@ def test_a_killed_pod_comes_back_and_the_user_s_stop_ends_all(cluster: Cluster) 
     assert cluster.status()["reason"] == "STOP file"
 
 
-def test_the_first_pod_takes_the_others_with_it(cluster: Cluster) -> None:
+@pytest.mark.slow(seconds=5)
+def test_the_death_of_the_first_pod_ends_the_others(cluster: Cluster) -> None:
     cluster.settings = (*cluster.settings, "train.epochs=100000")
     first, second = cluster.start(0), cluster.start(1)
     cluster.reach(40)
@@ -256,7 +260,7 @@ def test_the_first_pod_takes_the_others_with_it(cluster: Cluster) -> None:
     assert action(code) == "Ignore", "it made progress, and comes back beside the new first pod"
 
 
-def test_a_pod_that_waits_for_the_others_leaves_when_told(cluster: Cluster) -> None:
+def test_a_pod_waiting_for_the_others_honours_sigterm(cluster: Cluster) -> None:
     pod = cluster.start(0)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not handles(pod.pid, signal.SIGTERM):
@@ -267,6 +271,6 @@ def test_a_pod_that_waits_for_the_others_leaves_when_told(cluster: Cluster) -> N
 
 
 def handles(pid: int, number: int) -> bool:
-    """Whether the process has a handler; the first process of a container is deaf without."""
+    """Whether the process handles the signal; process 1 of a container ignores signals that it does not handle."""
     (mask,) = re.findall(r"^SigCgt:\s(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
     return bool(int(mask, 16) >> (number - 1) & 1)

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from launch.job import task, verdict
-from src.errors import UserError
+from src.config import UserError
 from src.run import jsonl
 from src.run.layout import ExitCode
+from src.run.run import read_status
+from tests.helpers.processes import family
 from tests.helpers.ranks import ROOT
 
 SRUN = """#!/bin/bash
@@ -58,7 +60,7 @@ def test_local_trains_and_leaves_no_folder_behind(small: str, tmp_path: Path) ->
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_local_tells_a_mistake_once(tmp_path: Path) -> None:
+def test_local_prints_a_mistake_once(tmp_path: Path) -> None:
     job = local("3", "optim.lrr=1")
     output, errors = job.communicate(timeout=100)
     assert (job.returncode, output) == (2, "")
@@ -80,12 +82,12 @@ def test_a_signal_to_local_saves(number: signal.Signals, small: str, tmp_path: P
         for pid in family(job.pid):
             os.kill(pid, number)
     output, errors = job.communicate(timeout=240)
-    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    status = read_status(tmp_path / "a")
     assert (status["state"], status["reason"]) == ("preempted", number.name), output + errors
     assert "Traceback" not in errors
 
 
-def test_a_warning_to_ranks_that_are_starting_is_heard_later(small: str, tmp_path: Path) -> None:
+def test_a_signal_during_the_start_is_honoured_later(small: str, tmp_path: Path) -> None:
     settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=a", "train.epochs=5000")
     job = local("2", *settings)
     while len(family(job.pid)) < 3:
@@ -95,14 +97,8 @@ def test_a_warning_to_ranks_that_are_starting_is_heard_later(small: str, tmp_pat
     for pid in family(job.pid):
         os.kill(pid, signal.SIGUSR1)
     output, errors = job.communicate(timeout=100)
-    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    status = read_status(tmp_path / "a")
     assert (status["state"], status["reason"]) == ("preempted", "SIGUSR1"), output + errors
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(found for child in children for found in family(int(child)))]
 
 
 class Slurm:
@@ -158,7 +154,7 @@ def test_slurm_trains_to_the_end(slurm: Slurm, small: str, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{tmp_path / 'a'}: finished at step 16" in done.stdout
     assert "world    2 ranks" in done.stdout  # the CPUs that Slurm granted
-    assert json.loads((tmp_path / "a" / "status.json").read_text())["state"] == "finished"
+    assert read_status(tmp_path / "a")["state"] == "finished"
     assert next(event["job"] for event in jsonl.read(tmp_path / "a" / "events.jsonl")) == "77"
     assert slurm.told("srun")[0].startswith("launch/node.sh data.fallback=none data.name=idx")
     assert slurm.told("scontrol") == []
@@ -166,7 +162,7 @@ def test_slurm_trains_to_the_end(slurm: Slurm, small: str, tmp_path: Path) -> No
 
 
 def test_ranks_of_a_node(slurm: Slurm, tmp_path: Path) -> None:
-    """GPUs, else RANKS_PER_NODE, else the CPUs; told by the torchrun that node.sh would start."""
+    """The GPUs, else RANKS_PER_NODE, else the CPUs; read from the torchrun command that node.sh would run."""
     (slurm.folder / "python").write_text('#!/bin/bash\n[[ $2 != launch.job ]] || exec "$REAL" "$@"\necho "$@"\n')
     (slurm.folder / "python").chmod(0o755)
     fake = {"PYTHON": str(slurm.folder / "python"), "REAL": sys.executable}
@@ -181,7 +177,7 @@ def test_ranks_of_a_node(slurm: Slurm, tmp_path: Path) -> None:
         assert "--rdzv-endpoint=127.0.0.1:20077 --rdzv-id=77.0 " in line
 
 
-def test_a_preempted_run_is_requeued_and_not_for_ever(slurm: Slurm, tmp_path: Path) -> None:
+def test_a_preempted_run_is_requeued_a_limited_number_of_times(slurm: Slurm, tmp_path: Path) -> None:
     preempted = leaves(tmp_path / "a", state="preempted", step=100, reason="SIGUSR1")
     done = slurm.batch(f"run.root={tmp_path}", instead=preempted)
     assert slurm.told("scontrol") == ["requeue 77"], done.stdout + done.stderr
@@ -223,7 +219,7 @@ def test_a_task_of_an_array_takes_its_line(slurm: Slurm, tmp_path: Path) -> None
     array = {"ARRAY_FILE": str(tmp_path / "settings.txt"), "instead": "true"}
     slurm.batch(f"run.root={tmp_path}", **array, SLURM_ARRAY_TASK_ID="2")
     assert slurm.told("srun")[0].endswith("run.name=a optim.lr=0.2 track.notes=two words")
-    for number in ("3", ""):  # a job without its settings would train something else
+    for number in ("3", ""):  # without its line the task would train with other settings
         done = slurm.batch(f"run.root={tmp_path}", **array, SLURM_ARRAY_TASK_ID=number)
         assert done.returncode == 2
         assert f"error: SLURM_ARRAY_TASK_ID={number}: is no task of ARRAY_FILE=" in done.stderr
@@ -241,7 +237,7 @@ def test_settings_are_quoted_as_in_a_shell(tmp_path: Path) -> None:
         task(file, "1")
 
 
-def test_what_is_wrong_with_the_python_is_said(tmp_path: Path) -> None:
+def test_a_missing_python_is_an_error_with_its_fix(tmp_path: Path) -> None:
     done = subprocess.run(["launch/local.sh"], cwd=ROOT, env=running({"PYTHON": "/none"}), capture_output=True)
     assert done.returncode == 2
     assert b"error: PYTHON=/none: is not there; run make setup" in done.stderr
@@ -256,22 +252,24 @@ def test_what_is_wrong_with_the_python_is_said(tmp_path: Path) -> None:
         ({}, {}, 1, ExitCode.FAILED),
         (
             {"state": "running", "step": 5},
-            {"state": "preempted", "step": 9, "restart": True},
+            {"state": "preempted", "step": 9, "reason": "SIGUSR1"},
             1,
             ExitCode.TRY_AGAIN,
         ),
         (
             {"state": "running", "step": 5},
-            {"state": "preempted", "step": 9, "restart": False},
+            {"state": "preempted", "step": 9, "reason": "STOP file"},
             0,
             ExitCode.STOPPED,
         ),
-        ({}, {"state": "preempted", "step": 9, "restart": False}, 0, ExitCode.STOPPED),
-        ({}, {"state": "preempted", "step": 9, "restart": True}, 0, ExitCode.TRY_AGAIN),
+        ({}, {"state": "preempted", "step": 9, "reason": "train.max_minutes"}, 0, ExitCode.STOPPED),
+        ({}, {"state": "preempted", "step": 9, "reason": "STOP file: restart"}, 0, ExitCode.TRY_AGAIN),
         ({"step": 5}, {"state": "running", "step": 9}, 137, ExitCode.TRY_AGAIN),
         ({"step": 5}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, ExitCode.TRY_AGAIN),
         ({"step": 9}, {"state": "failed", "step": 9, "reason": "lost a rank"}, 1, ExitCode.FAILED),
     ],
 )
-def test_the_verdict_is_status_json_s(before: dict[str, Any], after: dict[str, Any], code: int, answer: int) -> None:
+def test_the_exit_code_follows_from_status_json(
+    before: dict[str, Any], after: dict[str, Any], code: int, answer: int
+) -> None:
     assert verdict(before, after, code)[0] == answer

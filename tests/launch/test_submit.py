@@ -1,4 +1,4 @@
-"""launch.submit: checked here and now, kept beside the run, and handed to sbatch."""
+"""launch.submit: settings are checked before submission, and the script is kept beside the run."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ echo "4242;cluster"
 
 @pytest.fixture
 def sbatch(tmp_path: Path) -> Path:
-    """A folder for PATH with an sbatch that notes what it is given."""
+    """A folder for PATH with a fake sbatch that writes down its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "sbatch").write_text(FAKE)
@@ -64,7 +64,7 @@ def submit(*arguments: str, path: Path | None = None, **variables: str) -> "subp
     ],
 )
 def test_the_script_is_the_golden_one(golden: str, arguments: list[str]) -> None:
-    """Where a change is meant: `python -m launch.submit --dry-run ...` writes the new file."""
+    """After an intended change, `python -m launch.submit --dry-run ...` prints the new golden file."""
     done = submit("--dry-run", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.replace(str(ROOT), "/checkout") == (GOLDEN / golden).read_text()
@@ -108,7 +108,7 @@ def test_what_is_submitted_is_kept(sbatch: Path, tmp_path: Path) -> None:
         (["--nodes=0"], "argument --nodes: 0: must be a whole number of at least 1"),
     ],
 )
-def test_a_mistake_ends_in_the_terminal(arguments: list[str], said: str, sbatch: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_before_submission(arguments: list[str], said: str, sbatch: Path, tmp_path: Path) -> None:
     done = submit(f"run.root={tmp_path}", "run.name=a", *arguments, path=sbatch)
     assert done.returncode == 2
     assert said in done.stderr
@@ -116,14 +116,14 @@ def test_a_mistake_ends_in_the_terminal(arguments: list[str], said: str, sbatch:
     assert not (tmp_path / "a").exists()
 
 
-def test_lines_of_an_array_that_are_one_run_are_refused(sbatch: Path, tmp_path: Path) -> None:
+def test_an_array_with_the_same_run_twice_is_refused(sbatch: Path, tmp_path: Path) -> None:
     (tmp_path / "settings.txt").write_text("optim.lr=0.1\noptim.lr=0.10\n")
     done = submit(f"--array={tmp_path / 'settings.txt'}", path=sbatch)
     assert done.returncode == 2
     assert "several lines are the same run (runs/mnist-" in done.stderr
 
 
-def test_sbatch_s_own_refusal_is_passed_on(sbatch: Path, tmp_path: Path) -> None:
+def test_an_error_of_sbatch_is_passed_on(sbatch: Path, tmp_path: Path) -> None:
     done = submit(f"run.root={tmp_path}", path=sbatch, REFUSE="Batch job submission failed: Invalid partition")
     assert done.returncode == 2
     assert done.stderr == "error: sbatch refuses: sbatch: error: Batch job submission failed: Invalid partition\n"

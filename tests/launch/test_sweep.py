@@ -1,17 +1,18 @@
 """launch/sweep.yaml with wandb's own sweep and agent, against a server on loopback."""
 
-import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
+from src.run.run import read_status
 from tests.helpers.ranks import ROOT
+from tests.helpers.wandb_runs import environment
 from tests.helpers.wandb_server import WandbServer
-from tests.tracking.test_wandb_uploader import environment
 
 
 def wandb(home: Path, server: WandbServer, *arguments: str) -> str:
@@ -28,7 +29,8 @@ def wandb(home: Path, server: WandbServer, *arguments: str) -> str:
     return done.stdout
 
 
-def test_an_agent_s_parameters_reach_the_job(small: str, tmp_path: Path) -> None:
+@pytest.mark.slow(seconds=17)
+def test_the_sweep_agent_s_parameters_reach_the_job(small: str, tmp_path: Path) -> None:
     sweep = yaml.safe_load((ROOT / "launch" / "sweep.yaml").read_text())
     sweep["command"] += ["data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}"]
     file = tmp_path / "sweep.yaml"
@@ -41,7 +43,7 @@ def test_an_agent_s_parameters_reach_the_job(small: str, tmp_path: Path) -> None
         assert list(server.runs) == ["swept0"]
         tracked = server.runs["swept0"]
     (run,) = (tmp_path / "runs").iterdir()
-    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    assert read_status(run)["state"] == "finished"
     optim = tracked.config["optim"]
     assert (optim["lr"], optim["momentum"], tracked.config["train"]["loss"]) == (0.25, 0.5, "cross_entropy")
     assert sweep["metric"]["name"] in tracked.summary

@@ -1,4 +1,4 @@
-"""The loss is the tutorial's."""
+"""The loss equals the tutorial's, and the seed decides the weights."""
 
 import torch
 from torch import nn

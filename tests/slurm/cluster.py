@@ -1,14 +1,27 @@
 """A Slurm cluster for tests (cluster.sh), and the jobs on it seen from outside its namespaces."""
 
-import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.drill.__main__ import curve
 from src.run import jsonl
+from src.run.run import read_status
 from tests.helpers import hosts
 from tests.helpers.hosts import Hosts, Process, wait
 
+EPOCHS = 15  # of 100 steps: a test must find the job before its end, and wait for it
+COMMON = (
+    "data.name=idx",
+    "train.sync=bitwise",
+    "train.device=cpu",
+    f"train.epochs={EPOCHS}",
+    "checkpoint.every_steps=100",
+    "log.every=20",
+    "log.seconds=0",
+)
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 
 
@@ -72,7 +85,7 @@ class SlurmJob:
 
     def status(self) -> dict[str, Any]:
         """status.json."""
-        content: dict[str, Any] = json.loads((self.run / "status.json").read_text())
+        content: dict[str, Any] = read_status(self.run)
         return content
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
@@ -83,3 +96,19 @@ class SlurmJob:
         """Everything that the job has printed."""
         files = sorted(self.run.parent.glob(f"{self.run.name}-{self.number}.out"))
         return "".join(file.read_text(errors="replace") for file in files)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An uninterrupted run in one process: the data root, the hash of its weights, the lines of metrics.jsonl."""
+
+    data: str
+    digest: str
+    curve: list[str]
+
+    def has(self, run: Path) -> bool:
+        """Whether another run has come to the same weights, with each line once."""
+        return (read_status(run).get("weights_sha256"), curve(run)) == (self.digest, self.curve)
+
+
+Sbatch = Callable[..., SlurmJob]

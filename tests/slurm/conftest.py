@@ -1,32 +1,20 @@
-"""The cluster, where it can be; else the reason why not."""
+"""A Slurm cluster for the session, skipped with the reason where none can run."""
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from src.drill.__main__ import curve
-from src.run.layout import read_status
-from tests.conftest import write_data_set
+from src.run.run import read_status
 from tests.helpers import hosts
+from tests.helpers.data_sets import write_data_set
 from tests.helpers.hosts import MARK
 from tests.helpers.ranks import good_job
-from tests.slurm.cluster import Cluster, SlurmJob
-
-EPOCHS = 15  # of 100 steps: a test must find the job before its end, and wait for it
-COMMON = (
-    "data.name=idx",
-    "train.sync=bitwise",
-    "train.device=cpu",
-    f"train.epochs={EPOCHS}",
-    "checkpoint.every_steps=100",
-    "log.every=20",
-    "log.seconds=0",
-)
+from tests.slurm.cluster import COMMON, Cluster, Reference, Sbatch, SlurmJob
 
 
 @pytest.fixture(scope="session")
@@ -40,28 +28,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made.down()
 
 
-@dataclass(frozen=True)
-class Reference:
-    """An uninterrupted run in one process: the data root, the hash of its weights, the lines of metrics.jsonl."""
-
-    data: str
-    digest: str
-    curve: list[str]
-
-    def has(self, run: Path) -> bool:
-        """Whether another run has come to the same weights, with each line once."""
-        return (read_status(run).get("weights_sha256"), curve(run)) == (self.digest, self.curve)
-
-
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("reference")
     write_data_set(folder / "IDX" / "raw", 6400, 200)
     run = good_job(1, folder, *COMMON, f"data.root={folder}", "run.name=r").run
     return Reference(str(folder), read_status(run)["weights_sha256"], curve(run))
-
-
-Sbatch = Callable[..., SlurmJob]
 
 
 @pytest.fixture
@@ -74,7 +46,7 @@ def sbatch(cluster: Cluster, reference: Reference, tmp_path: Path) -> Iterator[S
 def limited(cluster: Cluster, reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmJob]:
     """A job that runs into its time limit, beside other tests: Slurm takes a minute to warn it.
 
-    A rank is held until the warning is there, however fast this machine is.
+    A rank is held until the warning is there, so the test does not depend on the machine's speed.
     """
     for submit in submitting(cluster, reference, tmp_path_factory.mktemp("limited")):
         job = submit("track.wandb=offline", options=("--time=2", "--signal=USR1@60"))
@@ -86,7 +58,7 @@ def limited(cluster: Cluster, reference: Reference, tmp_path_factory: pytest.Tem
 
 
 def submitting(cluster: Cluster, reference: Reference, folder: Path) -> Iterator[Sbatch]:
-    """What submits, once; its jobs end with it."""
+    """Yields the function that submits jobs; cancels them at the end."""
     jobs = []
 
     def submit(*settings: str, name: str = "r", options: tuple[str, ...] = (), **variables: str) -> SlurmJob:

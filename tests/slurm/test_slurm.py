@@ -11,30 +11,30 @@ import pytest
 
 from src import config
 from src.drill.__main__ import curve
+from src.run.run import read_status
 from tests.helpers.hosts import MARK, find, wait
 from tests.helpers.ranks import ROOT, good_job
-from tests.slurm.cluster import Cluster, SlurmJob
-from tests.slurm.conftest import COMMON, Reference, Sbatch
-from tests.tracking.test_wandb_uploader import expected, identity, offline, received
+from tests.helpers.wandb_runs import expected, identity, offline, received
+from tests.slurm.cluster import COMMON, Cluster, Reference, Sbatch, SlurmJob
 
 KINDS = ("start", "stop", "resume", "finish")
 ARRAY = {"a": "1", "b": "2"}  # its runs, and their tasks
 
 
 def done(job: SlurmJob, reference: Reference, restarts: int) -> None:
-    """The job ends as if nothing had happened."""
+    """Check that the job ends with the weights and the record of an uninterrupted run."""
     facts = job.end()
     assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("COMPLETED", "0:0", str(restarts)), job.log()
     assert reference.has(job.run), job.log()
 
 
-@pytest.mark.usefixtures("limited")  # it waits while these four run
+@pytest.mark.usefixtures("limited")  # that job waits for its time limit while these four run
 def test_two_nodes_of_two_ranks_are_as_one_process(sbatch: Sbatch, mnist: str) -> None:
     recipe = ("data.name=mnist", f"data.root={mnist}", "train.epochs=1")
     job = sbatch(*recipe, options=("-c", "2"))
     one = good_job(1, job.run.parent, *COMMON, *recipe)
     assert job.end()["ExitCode"] == "0:0", job.log()
-    single = json.loads((one.run / "status.json").read_text())
+    single = read_status(one.run)
     assert (job.status()["world_size"], single["world_size"]) == (4, 1)
     assert (job.status()["correct"], job.status()["weights_sha256"]) == (single["correct"], single["weights_sha256"])
     assert curve(job.run) == curve(one.run)
@@ -123,11 +123,11 @@ def test_the_number_of_requeues_is_bounded(sbatch: Sbatch) -> None:
     assert "is not requeued again (MAX_REQUEUES=1)" in job.log()
 
 
-def test_two_jobs_on_one_node_do_not_meet(sbatch: Sbatch, reference: Reference) -> None:
+def test_two_jobs_on_one_node_are_separate(sbatch: Sbatch, reference: Reference) -> None:
     options = ("-N", "1", "-w", "node1", "-c", "2")
     jobs = [sbatch(name=name, options=options) for name in ("first", "second")]
     ranks = [job.find("-u -m src.train", RANK=rank) for job in jobs for rank in ("0", "1")]
-    for rank in ranks:  # none ends before all have begun
+    for rank in ranks:  # so that none ends before all have started
         rank.hold()
     alive = {process.pid for job in jobs for process in job.processes()}
     assert {rank.pid for rank in ranks} <= alive
@@ -142,7 +142,7 @@ def submit(cluster: Cluster, mark: Path, *words: str) -> str:
 
 
 def test_submit_a_job(cluster: Cluster, reference: Reference, tmp_path: Path) -> None:
-    """Also where a folder's name and a setting are a trial for every quoting."""
+    """Also with a folder and a setting that need quoting in every way."""
     run = tmp_path / 'it\'s a "run", 100%j' / "r"
     settings = (*COMMON, f"data.root={reference.data}", f"run.root={run.parent}", "run.name=r", "track.wandb=disabled")
     words = ("--nodes=2", "--ranks-per-node=2", "--time=5", "--partition=main", "track.notes=two words, [a=b] # 'c'")
@@ -217,8 +217,8 @@ def test_a_node_dies_and_comes_back(node: str, sbatch: Sbatch, reference: Refere
     done(job, reference, 1)
 
 
-def test_a_link_is_cut_for_good(sbatch: Sbatch, reference: Reference) -> None:
-    """The node goes down; once it is back in service, the requeued job ends as ever."""
+def test_a_node_loses_its_network(sbatch: Sbatch, reference: Reference) -> None:
+    """The node goes down; once it is back in service, the requeued job finishes."""
     job = sbatch("train.timeout_seconds=20")
     job.reach(200)
     job.cluster.script("link", "node2", "down")
@@ -228,7 +228,7 @@ def test_a_link_is_cut_for_good(sbatch: Sbatch, reference: Reference) -> None:
     done(job, reference, 1)
 
 
-def test_a_link_flickers(sbatch: Sbatch, reference: Reference) -> None:
+def test_a_node_loses_its_network_for_a_moment(sbatch: Sbatch, reference: Reference) -> None:
     job = sbatch()
     job.reach(200)
     job.cluster.script("link", "node2", "down")

@@ -1,4 +1,4 @@
-"""What the settings, W&B's environment and W&B's own files say of a run's tracking."""
+"""Mode, key, project and id of a run's tracking, from settings, environment and W&B's files."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ KEY = "5ec4e7" * 7
 
 @pytest.fixture(autouse=True)
 def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key, no netrc, no W&B variable or settings of whoever runs the tests."""
+    """Hide the user's W&B key, netrc, variables and settings."""
     for name in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -55,8 +55,8 @@ def test_wandb_mode_beats_auto_and_no_other_setting(said: str, mode: str, monkey
     assert {account.mode(Track(wandb=wanted)) for wanted in ("online", "offline")} == {"online", "offline"}
 
 
-def test_wandb_offline_and_login_are_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`wandb offline` here, `wandb login --host` in the home directory: what they write is heard."""
+def test_wandb_offline_and_login_are_honoured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`wandb offline` here, `wandb login --host` in the home directory: their settings files are read."""
     told(tmp_path / ".config" / "wandb", "base_url = https://wandb.example.org")
     netrc(tmp_path, "wandb.example.org")
     assert account.mode(Track()) == "online"

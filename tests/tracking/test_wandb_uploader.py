@@ -1,4 +1,4 @@
-"""Tracking helps and never hurts: the real wandb package against a server on loopback, well and unwell."""
+"""The uploader with the real wandb package, against a server on loopback that works or fails."""
 
 import json
 import os
@@ -7,75 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
-from src import track
-from src import train as train_room
 from src.run import jsonl, layout
-from src.run import lock as lock_room
+from src.run.run import read_status
 from src.tracking import wandb_uploader
-from tests.helpers.ranks import ROOT, Command, good_job, torchrun
+from tests.helpers.ranks import ROOT, good_job, torchrun
+from tests.helpers.wandb_runs import environment, expected, identity, offline, pictured, push, received, start, train
 from tests.helpers.wandb_server import TrackedRun, WandbServer, core_of
-
-Done: TypeAlias = "subprocess.CompletedProcess[str]"
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-
-
-def environment(home: Path, **extra: str) -> dict[str, str]:
-    """No key, no netrc, no W&B variable of whoever runs the tests."""
-    return CLEAN | {"HOME": str(home), "OMP_NUM_THREADS": "1"} | extra
-
-
-def start(small: str, home: Path, *settings: str, **extra: str) -> Command:
-    fixed = ["data.name=idx", f"data.root={small}", f"run.root={home / 'runs'}", "run.name=x", "log.every=4"]
-    return Command(train_room.main, [*fixed, "train.epochs=3", *settings], environment(home, **extra), home)
-
-
-def train(small: str, home: Path, *settings: str, **extra: str) -> Done:
-    return start(small, home, *settings, **extra).wait()
-
-
-def push(run: Path, home: Path, **extra: str) -> Done:
-    return Command(track.main, ["push", str(run)], environment(home, **extra), home / "push").wait()
-
-
-def expected(run: Path) -> list[dict[str, Any]]:
-    """What W&B should have of metrics.jsonl."""
-    return [wandb_uploader.as_metrics(line) for line in jsonl.read(run / "metrics.jsonl")]
-
-
-def received(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What it has, without its own columns and the pictures at the end."""
-    plain = [{name: value for name, value in line.items() if not name.startswith("_")} for line in history]
-    return [line for line in plain if "epoch" in line]
-
-
-def identity(run: Path) -> str:
-    return (run / "wandb" / "id").read_text().strip()
-
-
-def offline(run: Path) -> list[dict[str, Any]]:
-    """The history in all offline pieces, in order."""
-    found = []
-    for piece in sorted((run / "wandb").glob("offline-run-*/run-*.wandb")):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(piece)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-        records = [json.loads(line) for line in done.stdout.splitlines()]
-        found += [record["history"]["item"] for record in records if record["type"] == "history"]
-    return found
-
-
-def pictured(tracked: TrackedRun) -> dict[str, int]:
-    """How many pictures or rows arrived under each name, and that their files did."""
-    found = {}
-    for name in ("templates", "confusion", "most_wrong"):
-        entry = tracked.summary[name]
-        paths = entry.get("filenames") or [entry["path"]]
-        assert set(paths) <= tracked.files.keys()
-        found[name] = entry.get("nrows") or len(paths)
-    return found
 
 
 def table(tracked: TrackedRun, name: str) -> Any:
@@ -92,7 +33,7 @@ def last_confusion(run: Path) -> list[list[int]]:
 def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         settings = ["data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}", "run.name=x", "log.every=4"]
-        done = subprocess.run(  # as a user starts it; the others are forked
+        done = subprocess.run(  # in a Python of its own, as a user starts it; the other tests fork
             [sys.executable, "-m", "src.train", *settings, "train.epochs=3", "track.tags=[a,b]", "track.group=g"],
             cwd=ROOT,
             env=environment(tmp_path, **server.environment),
@@ -110,7 +51,7 @@ def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> Non
         assert tracked.config["train"]["epochs"] == 3
         assert tracked.config["provenance"]["world_size"] == 1
         assert (tracked.name, tracked.project, tracked.tags) == ("x", "distributed-training-job", ["a", "b"])
-        status = json.loads((run / "status.json").read_text())
+        status = read_status(run)
         assert {name: tracked.summary[name] for name in status} == status
         assert pictured(tracked) == {"templates": 10, "confusion": 10, "most_wrong": 20}
         assert table(tracked, "confusion") == [[truth, *row] for truth, row in enumerate(last_confusion(run))]
@@ -126,7 +67,8 @@ def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> Non
         assert page.files["report.html"] == (run / "report.html").read_bytes()
 
 
-def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
+@pytest.mark.slow(seconds=12)
+def test_a_stopped_run_resumes_under_its_id(small: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         theirs = {
             "PROJECT": "theirs",
@@ -146,7 +88,8 @@ def test_the_same_run_goes_on_after_a_stop(small: str, tmp_path: Path) -> None:
         assert received(tracked.history) == expected(tmp_path / "runs" / "x")
 
 
-def test_four_ranks_make_one_run_and_a_kill_loses_and_doubles_nothing(small: str, tmp_path: Path) -> None:
+@pytest.mark.slow(seconds=18)
+def test_a_killed_run_of_four_ranks_arrives_once_and_whole(small: str, tmp_path: Path) -> None:
     fixed = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}", "run.name=x", "log.every=4")
     long = (*fixed, "train.epochs=400", "track.wandb=online", "checkpoint.every_steps=50", "train.sync=bitwise")
     run = tmp_path / "runs" / "x"
@@ -169,7 +112,7 @@ def test_four_ranks_make_one_run_and_a_kill_loses_and_doubles_nothing(small: str
         assert set(numbers) >= {wandb_uploader.number(line) for line in jsonl.read(run / "metrics.jsonl")}
 
 
-def test_offline_files_hold_what_the_record_holds_and_nobody_is_asked(small: str, tmp_path: Path) -> None:
+def test_offline_files_hold_the_record_and_no_request_is_sent(small: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         nobody = {"WANDB_BASE_URL": server.url, "HTTP_PROXY": server.url, "HTTPS_PROXY": server.url}
         done = train(small, tmp_path, **nobody)
@@ -183,55 +126,14 @@ def test_offline_files_hold_what_the_record_holds_and_nobody_is_asked(small: str
         assert server.requests == 0
 
 
-def test_online_without_a_key_asks_nobody(small: str, tmp_path: Path) -> None:
+def test_online_without_a_key_tracks_offline(small: str, tmp_path: Path) -> None:
     done = train(small, tmp_path, "track.wandb=online", "train.epochs=1", WANDB_SILENT="false")
     assert done.stderr.count("W&B: no key is set up (`wandb login`, or WANDB_API_KEY); tracking offline") == 1
     assert received(offline(tmp_path / "runs" / "x")) == expected(tmp_path / "runs" / "x")
 
 
-def test_push_sends_an_offline_run_once(small: str, tmp_path: Path) -> None:
-    train(small, tmp_path)
-    train(small, tmp_path, "train.epochs=5")
-    run = tmp_path / "runs" / "x"
-    (run / "report.html").write_text("<p>what was learned</p>")
-    with WandbServer() as server:
-        sent = len(expected(run))
-        assert f"{sent} lines sent" in push(run, tmp_path, **server.environment).stdout
-        assert "0 lines sent" in push(run, tmp_path, **server.environment).stdout
-        (tracked,) = server.runs.values()
-        assert list(server.runs) == [identity(run)]
-        assert received(tracked.history) == expected(run)
-        model, report = (sent for sent in tracked.artifacts if sent.kind != "run_table")  # W&B makes those of tables
-        assert (model.kind, report.kind) == ("model", "report")
-        assert report.files["report.html"] == b"<p>what was learned</p>"
-        assert model.metadata == report.metadata == layout.read_status(run)
-        assert pictured(tracked) == {"templates": 10, "confusion": 10, "most_wrong": 20}
-
-
-def test_push_without_a_key_or_a_run_says_so(small: str, tmp_path: Path) -> None:
-    train(small, tmp_path, "track.wandb=disabled")
-    done = push(tmp_path / "runs" / "x", tmp_path)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "error: no W&B key is set up: run `wandb login`, or set WANDB_API_KEY\n",
-    )
-    done = push(tmp_path, tmp_path, WANDB_API_KEY="0" * 40)
-    assert done.returncode == 2
-    assert "is no run" in done.stderr
-
-
-def test_push_waits_for_no_job_that_still_trains(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(small, tmp_path, "track.wandb=disabled", "train.epochs=1")
-    monkeypatch.setattr(lock_room, "LOCK_SECONDS", 0.1)
-    lock = lock_room.hold(tmp_path / "runs" / "x")
-    done = push(tmp_path / "runs" / "x", tmp_path, WANDB_API_KEY="0" * 40)
-    os.close(lock)
-    assert done.returncode == 2
-    assert "is in use by host " in done.stderr
-
-
 @pytest.mark.parametrize("mood", ["error", "hang", "reject", "gone"])
-def test_a_server_that_is_unwell_costs_a_warning_and_the_run_goes_on_offline(
+def test_a_failing_server_is_a_warning_and_the_run_is_tracked_offline(
     mood: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wandb_uploader, "INIT_SECONDS", 2)
@@ -240,14 +142,17 @@ def test_a_server_that_is_unwell_costs_a_warning_and_the_run_goes_on_offline(
         server.mood = mood
         done = train(small, tmp_path, "track.timeout_seconds=90", **server.environment)
     assert done.returncode == 0, done.stderr
-    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    assert read_status(run)["state"] == "finished"
     assert done.stderr.startswith("warning: W&B: ")
     assert done.stderr.endswith(f"; tracking offline, `python -m src.track push {run}` sends it\n")
     assert done.stderr.count("\n") == 1
     assert received(offline(run)) == expected(run)
 
 
-@pytest.mark.parametrize("trouble", ["error", "gone", "core killed"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["core killed", *(pytest.param(mood, marks=pytest.mark.slow(seconds=20)) for mood in ("error", "gone"))],
+)
 def test_what_breaks_in_the_middle_is_repaired_by_push(
     trouble: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +173,7 @@ def test_what_breaks_in_the_middle_is_repaired_by_push(
         (run / layout.STOP).touch()
         done = job.wait()
         assert done.returncode == 0, done.stderr
-        assert json.loads((run / "status.json").read_text())["state"] == "preempted"
+        assert read_status(run)["state"] == "preempted"
         assert done.stderr.count("warning: ") == 1
         assert f"`python -m src.track push {run}` sends it" in done.stderr
         assert "Traceback" not in done.stderr
@@ -278,6 +183,7 @@ def test_what_breaks_in_the_middle_is_repaired_by_push(
         assert received(tracked.history) == expected(run)
 
 
+@pytest.mark.slow(seconds=12)
 def test_a_server_that_vanishes_at_the_end_is_repaired_by_push(small: str, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "x"
     with WandbServer() as server:
@@ -307,32 +213,6 @@ def test_a_broken_or_missing_wandb_costs_a_warning(body: str, said: str, small: 
     assert done.returncode == 0
     assert done.stderr.count("warning: ") == 1
     assert said in done.stderr
-
-
-def test_disabled_does_not_import_wandb(small: str, tmp_path: Path) -> None:
-    (tmp_path / "wandb.py").write_text("raise SystemExit('imported')")
-    done = train(small, tmp_path, "track.wandb=disabled", PYTHONPATH=str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert not (tmp_path / "runs" / "x" / "wandb").exists()
-
-
-def test_secrets_stay_out(small: str, tmp_path: Path) -> None:
-    """Of all files and of all that is printed: also where a mirror with a password does not answer."""
-    key, mirror = "5ec4e7" * 7, "data.mirrors=[http://user:hunter2@127.0.0.1:9/mirror]"
-    nowhere = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    theirs = {"WANDB_API_KEY": key, "WANDB_MODE": "offline", **nowhere}
-    done = [
-        train(small, tmp_path, mirror, **theirs),
-        train(small, tmp_path, mirror, "data.name=mnist", "data.fallback=none", f"data.root={tmp_path}", **theirs),
-    ]
-    assert [one.returncode for one in done] == [0, 2], done
-    assert "http://***@127.0.0.1:9/mirror: " in done[1].stderr
-    files = [file for file in tmp_path.rglob("*") if file.is_file()]
-    content = b"".join(file.read_bytes() for file in files) + str(done[0].stdout + done[0].stderr).encode()
-    content += str(done[1].stdout + done[1].stderr).encode()
-    assert b"127.0.0.1:9/mirror" in content
-    assert b"hunter2" not in content
-    assert key.encode() not in content
 
 
 def test_a_line_becomes_metrics() -> None:

@@ -1,7 +1,6 @@
-"""Meeting, agreeing, parting."""
+"""The world of ranks: joining, agreeing, and losing a rank."""
 
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import pytest
 import torch
 
 from src import console, schema
-from src.errors import UserError
-from src.world import rendezvous
+from src.config import UserError
 from src.world import world as distributed
 from src.world.world import World
 from tests.helpers.ranks import fork, in_world
@@ -28,7 +26,7 @@ def test_agreements(tmp_path: Path) -> None:
         assert value == ([0, 10, 20], "rank 0", (rank, 3, 3, "gloo", True))
 
 
-def test_one_rank_s_mistake_is_everybody_s(tmp_path: Path) -> None:
+def test_a_user_error_on_one_rank_is_raised_on_all(tmp_path: Path) -> None:
     def fail() -> None:
         raise UserError("no such thing")
 
@@ -75,33 +73,8 @@ def test_an_impossible_environment(variables: dict[str, str], advice: str, monke
     assert advice in str(error.value)
 
 
-def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        for name, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
-            monkeypatch.setenv(name, str(value))
-        with pytest.raises(UserError, match=rf"MASTER_PORT={port}: the port on 127.0.0.1 is in use: choose another"):
-            with distributed.join(schema.Train(timeout_seconds=5)):
-                pass
-
-
-def test_a_torchrun_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendezvous, "AGENT_SECONDS", 0.5)
-
-    def work() -> None:
-        os.environ["MASTER_PORT"] = "9"  # the discard port: refuses at once
-        with console.one_line_errors(), distributed.join(schema.Train()):
-            pass
-
-    job = fork(2, work, tmp_path)
-    assert job.codes == [1, 1]
-    assert job.output.count("error: torchrun's store at 127.0.0.1:9 does not answer: torchrun is gone\n") == 2
-
-
-def test_who_loses_another_rank_says_so_in_one_line(tmp_path: Path) -> None:
-    """The traceback on the console should be that of the rank that failed."""
+def test_losing_another_rank_is_a_one_line_error(tmp_path: Path) -> None:
+    """Without a traceback: the console should show the traceback of the rank that failed."""
 
     def work() -> None:
         with console.one_line_errors(), distributed.join(schema.Train()) as world:
@@ -124,30 +97,7 @@ def test_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
 
-def test_more_ranks_than_gpus_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_more_ranks_than_gpus_train_on_the_cpu_with_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for world in in_world(2, lambda world: (world.device.type, world.note), tmp_path).values:
         assert world == ("cpu", "2 ranks but only 1 GPU(s): training on CPU")
-
-
-def test_a_leftover_address_is_not_believed(tmp_path: Path) -> None:
-    """What breaks torchrun --max-restarts: the agent's store still names the rank 0 of the last attempt."""
-
-    def work() -> int:
-        from datetime import timedelta
-
-        from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-        agent = TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False)
-        dead = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=30))
-        if os.environ["RANK"] == "1":
-            agent.set("meeting//hello/1", "0123")
-            agent.set("meeting//invitation", f"127.0.0.1 {dead.port} - 0123")
-            agent.set("stale", "yes")
-        agent.get("stale")
-        with distributed.join(schema.Train()) as world:
-            return sum(world.all_gather(1))
-
-    job = fork(2, work, tmp_path)
-    assert job.codes == [0, 0], job.output
-    assert job.values == [2, 2]

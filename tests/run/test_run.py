@@ -1,0 +1,77 @@
+"""A run directory: found again, continued, prolonged, and refused where settings or data contradict it."""
+
+from pathlib import Path
+
+import pytest
+
+from src import files
+from src.run import archive
+from src.run import run as run
+from src.run.run import read_status
+from tests.helpers.data_sets import write_data_set
+from tests.helpers.short_runs import job
+
+
+def test_a_finished_run_is_reported_as_finished(small: str, tmp_path: Path) -> None:
+    first = job(small, tmp_path)
+    again = job(small, tmp_path, ranks=3)
+    assert "is finished" in again.output
+    assert read_status(again.run) == read_status(first.run)
+    assert again.output.count("\n") == 1
+
+
+def test_more_epochs_prolong_a_finished_run(small: str, tmp_path: Path) -> None:
+    whole = job(small, tmp_path / "whole", "train.epochs=6")
+    job(small, tmp_path, "train.epochs=4")
+    prolonged = job(small, tmp_path, "train.epochs=6", ranks=3)
+    assert "resumed at step 64, 2 ranks before" in prolonged.output
+    assert read_status(prolonged.run)["weights_sha256"] == read_status(whole.run)["weights_sha256"]
+
+
+def test_contradicting_settings_are_listed(small: str, tmp_path: Path) -> None:
+    first = job(small, tmp_path)
+    before = (first.run / "config.yaml").read_bytes()
+    refused = job(small, tmp_path, "optim.lr=0.5", "train.seed=3", "log.every=1", fails=True)
+    assert refused.codes == [2, 2]
+    assert (first.run / "config.yaml").read_bytes() == before
+    assert "optim.lr 0.01 -> 0.5; train.seed 0 -> 3" in refused.output
+    assert refused.output.count("error:") == 1
+
+
+def test_resume_never_renames_the_old_run(small: str, tmp_path: Path) -> None:
+    first = job(small, tmp_path)
+    before = (first.run / "metrics.jsonl").read_bytes()
+    job(small, tmp_path, "checkpoint.resume=never", "optim.lr=0.5")
+    (aside,) = [path for path in (tmp_path / "runs").iterdir() if path.name != "r"]
+    assert (aside / "metrics.jsonl").read_bytes() == before
+    assert (first.run / "metrics.jsonl").read_bytes() != before
+
+
+def test_changed_data_is_refused(small: str, tmp_path: Path) -> None:
+    first = job(small, tmp_path, "train.epochs=2")
+    records = [first.run / name for name in ("config.yaml", "provenance.json", "status.json", "metrics.jsonl")]
+    before = [file.read_bytes() for file in records]
+    write_data_set(tmp_path / "IDX" / "raw", 1009, 200, seed=5)
+    refused = job(str(tmp_path), tmp_path, fails=True)
+    assert refused.codes == [2, 2]
+    assert "was trained on other data" in refused.output
+    assert [file.read_bytes() for file in records] == before
+
+
+def test_a_full_disk_at_the_end_is_an_error(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    write_text = files.write_text
+
+    def full_later(file: Path, text: str) -> None:
+        if file.exists():
+            full()
+        write_text(file, text)
+
+    monkeypatch.setattr(archive, "write", full)
+    monkeypatch.setattr(files, "write_text", full_later)
+    failed = job(small, tmp_path, fails=True)
+    assert failed.codes == [2, 2]
+    assert "No space left on device; make room and run the same command" in failed.output
+    assert read_status(failed.run)["state"] == "failed"
