@@ -4,31 +4,26 @@ Sends all of metrics.jsonl, as one run under the run's id, whatever was sent bef
 nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from src import config
 from src.console import one_line_errors
 from src.errors import JobFailed, UserError
 from src.run import layout
 from src.run.lock import hold
 from src.schema import Config
-
-if TYPE_CHECKING:
-    from src.tracking.wandb_uploader import Pictures
+from src.tracking import account
+from src.tracking.wandb_uploader import Pictures, WandbUploader
 
 LEAST_SECONDS = 60.0  # training must not wait longer than its track.timeout_seconds; here somebody waits for just this
 
 
 def push(path: Path) -> str:
     """Send one run; returns what to print. Raises UserError for what is no run, JobFailed where W&B fails."""
-    from src.tracking import account
-
     settings = layout.load_settings(path)
     if not account.has_key():
         raise UserError("no W&B key is set up: run `wandb login`, or set WANDB_API_KEY")
@@ -43,9 +38,6 @@ def push(path: Path) -> str:
 
 
 def _send(path: Path, settings: Config) -> str:
-    from src import config
-    from src.tracking.wandb_uploader import WandbUploader
-
     patience = max(settings.track.timeout_seconds, LEAST_SECONDS)
     track = dataclasses.replace(settings.track, wandb="online", timeout_seconds=patience)
     facts = config.as_dict(settings) | {"provenance": layout.read_provenance(path)}
