@@ -83,7 +83,10 @@ def linear(model: Model, module: nn.Module, spec: Spec) -> Linear | None:
         return None
     with evaluating(module) as device:
         logits, chances = module(noise.to(device)).cpu().float(), model.probabilities(module, noise.to(device)).cpu()
-        weight, bias = weights[0].cpu().float(), module(torch.zeros_like(noise[:1]).to(device))[0].cpu().float()
+        weight, bias = (
+            weights[0].detach().cpu().float(),
+            module(torch.zeros_like(noise[:1]).to(device))[0].cpu().float(),
+        )
         unscaled = noise.flatten(1).float() @ weight.T
     scale = float((unscaled * (logits - bias)).sum() / unscaled.square().sum())
     if not scale > 0:

@@ -38,6 +38,6 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def best(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with good weights: six epochs of softmax."""
-    settings = ("train.loss=cross_entropy", "optim.lr=0.3", "optim.schedule=cosine", "train.epochs=6", "run.name=best")
+    settings = ("model.loss=cross_entropy", "optim.lr=0.3", "optim.schedule=cosine", "train.epochs=6", "run.name=best")
     folder = made_once(tmp_path_factory, "best", lambda folder: good_job(1, folder, f"data.root={mnist}", *settings))
     return folder / "runs" / "best"

@@ -86,14 +86,17 @@ def _lines(file: Path) -> tuple[list[Facts], list[Facts]]:
 def _result(described: Description, line: Facts) -> Facts:
     """An evaluation for people: the metric in front as `value` and, of a share, `of`; the others in one text."""
     first, *others = described.names
-    text, shares = described.text(first, line), described.shares.get(first)
-    value, of = (str(line[shares[0]]), str(line[shares[1]])) if shares else (text, "")
+    text, number = described.text(first, line), described.value(first, line)
+    below = line.get(described.shares[first][1]) if first in described.shares else None
+    value, of = (text, "")
+    if isinstance(below, int) and number is not None:
+        value, of = str(round(number * below)), f"/{below}"
     return {
         "epoch": line["epoch"],
         "name": first,
         "value": value,
         "of": of,
-        "text": text if shares else "",
+        "text": text if of else "",
         "others": ", ".join(f"{name} {described.text(name, line)}" for name in others[:MOST_METRICS]),
     }
 

@@ -84,16 +84,16 @@ function answer(run) {
   const show = (pixels, words) => {
     const image = { shape: [1, SIDE, SIDE, 1], bytes: pixels || new Uint8Array(SIDE * SIDE) };
     seen.getContext("2d").drawImage(picture(image, 0, "", photo), 0, 0);
-    const found = pixels ? probabilities(pixels, model) : null;
-    const guess = found ? found.indexOf(Math.max(...found)) : -1;
+    const chances = pixels ? probabilities(pixels, model) : null;
+    const guess = chances ? chances.indexOf(Math.max(...chances)) : -1;
     rows.forEach(({ value, bar, line }, digit) => {
-      value.value = found ? found[digit] : "";
-      value.textContent = found ? percent(found[digit]) : "\u2013";
-      bar.style.setProperty("--share", found ? found[digit] : 0);
+      value.value = chances ? chances[digit] : "";
+      value.textContent = chances ? percent(chances[digit]) : "\u2013";
+      bar.style.setProperty("--share", chances ? chances[digit] : 0);
       line.classList.toggle("guess", digit === guess);
     });
-    status.textContent = found ? `${words || "Classified as"}${words ? ": classified as" : ""} ${guess} (${percent(found[guess], 1)})` : "Draw, and it is classified as you go.";
-    seen.setAttribute("aria-label", found ? "The drawing as the model sees it, 28 x 28 pixels" : "Nothing drawn yet");
+    status.textContent = chances ? `${words || "Drawing"}: classified as ${guess} (${percent(chances[guess], 1)})` : "Draw, and it is classified as you go.";
+    seen.setAttribute("aria-label", chances ? "The drawing as the model sees it, 28 x 28 pixels" : "Nothing drawn yet");
   };
   const list = make("ol", { class: "chances", "aria-label": "Probability of each class" }, ...rows.map(({ line }) => line));
   const sum = model.activation === "sigmoid" ? `${rows.length} sigmoids: they need not add up to 100 %.` : "";

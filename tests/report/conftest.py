@@ -15,7 +15,7 @@ from tests.helpers.ranks import good_job
 @pytest.fixture(scope="session")
 def softmax(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of cross-entropy: one epoch on one rank, one more on two."""
-    fixed = (f"data.root={mnist}", "run.name=softmax", "train.loss=cross_entropy", "optim.lr=0.3")
+    fixed = (f"data.root={mnist}", "run.name=softmax", "model.loss=cross_entropy", "optim.lr=0.3")
 
     def train(folder: Path) -> None:
         good_job(1, folder, *fixed, "train.epochs=1")

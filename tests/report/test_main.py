@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config import UserError
+from src.errors import UserError
 from src.report import __main__ as report_command
 from src.report import page as report
 from tests.helpers.commands import command
@@ -25,10 +25,10 @@ def test_several_runs_together(
     assert capsys.readouterr().out == f"{softmax.parent}/compare.html\n"
     page = show(softmax.parent / report.COMPARED)
     head = page.locator("#compare thead th").all_inner_texts()
-    assert {"result", "samples/s", "train.loss", "optim.lr", "train.epochs"} <= set(head)
+    assert {"result", "samples/s", "model.loss", "optim.lr", "train.epochs"} <= set(head)
     assert "train.seed" not in head
     rows = [row.locator("td").all_inner_texts() for row in page.locator("#compare tbody tr").all()]
-    assert [row[head.index("train.loss") - 1] for row in rows] == ["cross_entropy", "bce"]
+    assert [row[head.index("model.loss") - 1] for row in rows] == ["cross_entropy", "bce"]
     assert page.locator(".chart >> nth=0").locator("path.curve").count() == 2
     assert page.locator("#draw").count() == 0
     assert report.report([softmax, sigmoid], tmp_path / "there.html").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.report import page as report
-from src.run.run import read_status
+from src.run.layout import read_status
 from tests.helpers.pages import DESKTOP, LIMIT, PHONE, Open, copy, written
 from tests.helpers.ranks import ROOT, run_job
 
@@ -109,7 +109,7 @@ def test_an_unfinished_run_says_what_is_missing(softmax: Path, tmp_path: Path, s
     written(bare)
     page = show(bare / report.NAME)
     assert "Not evaluated yet" in page.inner_text("header")
-    assert "Nothing is recorded yet" in page.inner_text("#curves")
+    assert "No line in metrics.jsonl yet" in page.inner_text("#curves")
     assert page.inner_text("#draw").count("has no weights yet") == 1
     assert page.locator(".missing").count() == 7
     running = copy(softmax, tmp_path / "running", without="*.pt")
