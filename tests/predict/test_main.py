@@ -35,6 +35,13 @@ def test_the_printed_prediction(best: Path, tmp_path: Path) -> None:
     assert len(command("src.predict", str(best), f"{tmp_path}/*.png").stdout.splitlines()) == 1
 
 
+def test_it_prints_whose_weights_classify(best: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (30, 30), 255).crop((0, 0, 20, 10))))
+    done = command("src.predict", str(best), str(tmp_path))
+    assert done.stderr.splitlines()[0] == f"weights of {best}/checkpoints/best.pt"
+    assert "weights of" not in command("src.predict", str(best), str(tmp_path), "--json").stderr
+
+
 def test_bad_pictures_are_named_and_the_others_go_on(best: Path, tmp_path: Path) -> None:
     image = Image.new("L", (60, 60))
     image.paste(255, (28, 5, 33, 55))
