@@ -16,7 +16,7 @@ from src.gallery import Linear
 from src.run.trained import Trained
 
 Outputs = Callable[[Tensor], Tensor]  # inputs (n, *shape) -> (n, ...)
-INPUTS, PIXELS = "inputs", "pixels"  # of a graph
+INPUTS, LINEAR_INPUTS = "inputs", "pixels"  # what a graph calls them
 
 
 class Differs(Exception):
@@ -54,7 +54,7 @@ def onnx(run: Trained, file: Path, metadata: dict[str, str]) -> Outputs:
 
     fit = gallery.linear(run.model, run.module, run.spec)
     if fit is not None:
-        graph, name = _graph(run, fit), PIXELS
+        graph, name = _graph(run, fit), LINEAR_INPUTS
     else:
         _torch_export(run, file)
         graph, name = load(file), INPUTS
@@ -77,7 +77,7 @@ def _graph(run: Trained, fit: Linear) -> Any:
     from onnx import TensorProto, helper, numpy_helper
 
     nodes = [
-        helper.make_node("Cast", [PIXELS], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [LINEAR_INPUTS], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["float", "divisor"], ["scaled"]),
         helper.make_node("Reshape", ["scaled", "shape"], ["flat"]),
         helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"], transB=1),
@@ -92,7 +92,7 @@ def _graph(run: Trained, fit: Linear) -> Any:
     graph = helper.make_graph(
         nodes,
         run.model.path.stem,
-        [helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, ["n", *run.spec.shape])],
+        [helper.make_tensor_value_info(LINEAR_INPUTS, TensorProto.UINT8, ["n", *run.spec.shape])],
         outputs,
         [numpy_helper.from_array(value.numpy(), name) for name, value in constants.items()],
     )

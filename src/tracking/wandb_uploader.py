@@ -38,7 +38,7 @@ def number(line: dict[str, Any]) -> int:
 
 
 def as_metrics(line: dict[str, Any]) -> dict[str, Any]:
-    """A line of metrics.jsonl under W&B's names: train/loss, test/accuracy, lr, ..., all numbers."""
+    """A line of metrics.jsonl under W&B's names: train/loss, test/loss, lr, ..., all numbers."""
     kind = line["kind"]
     shared = {LINE: number(line), "global_step": line["step"], **{name: line[name] for name in CONTEXT}}
     numbers = {name: value for name, value in line.items() if isinstance(value, (int, float)) and name not in shared}
