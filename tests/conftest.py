@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import config, schema
+from src import schema
 from src.data import dataset as data
-from src.data import download
+from src.errors import Unreachable, UserError
 from tests.helpers import strangers as strangers_room
 from tests.helpers.data_sets import mnist_mirrors, write_data_set
 from tests.helpers.once import made_once
@@ -32,7 +32,7 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     try:
         return str(made_once(tmp_path_factory, "mnist", fetch))
-    except (config.UserError, download.Unreachable) as error:
+    except (UserError, Unreachable) as error:
         pytest.skip(f"no MNIST: {error}")
 
 

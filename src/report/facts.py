@@ -51,6 +51,7 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "shares": list(described.shares),
         "confusion": confusion,
         "why": {"confusion": no_confusion},
+        "unfit": {} if confusion or no_confusion else {"confusion": "The model's measure returns no confusion matrix."},
         "worlds": _worlds(events),
         "attempts": len(attempts(events)),
         "wall_seconds": wall_seconds(events, _last_sign(path) if status.get("state") == "running" else ""),
@@ -112,14 +113,12 @@ def _best(described: Description, lines: list[Facts]) -> Facts | None:
 
 
 def _confusion(path: Path, evaluated: bool) -> tuple[list[list[int]], str]:
-    """(the newest confusion matrix, why there is none on the page)."""
+    """(the newest confusion matrix, why there is none yet); ([], "") for a model that measures none."""
     matrix = results.square(tables.read(path, "confusion"))
     if len(matrix) > MOST_CLASSES:
         file = path / layout.TABLES / "confusion.json"
         return [], f"The confusion matrix of {len(matrix)} classes is too large for this page: it is in {file}."
-    if not matrix and evaluated:
-        return [], "The model's measure returns no confusion matrix."
-    return matrix, "" if matrix else "Not evaluated yet: the test set is measured after each epoch."
+    return matrix, "" if matrix or evaluated else "Not evaluated yet: the test set is measured after each epoch."
 
 
 def _curves(lines: list[Facts], columns: Sequence[str], rows: int) -> Facts:

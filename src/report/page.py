@@ -77,9 +77,10 @@ def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:
 def one(path: Path, settings: Config, sources: Sources) -> Facts:
     """The content of the page of one run."""
     content = facts.of(path, settings, ROWS)
-    pictures, why = _pictures(sources)
-    why = {name: facts.plain(reason) for name, reason in why.items()}
-    return content | {"checkpoint": sources.checkpoint, "why": content["why"] | why} | pictures
+    pictures, why, unfit = _pictures(sources)
+    content["why"] |= {name: facts.plain(reason) for name, reason in why.items()}
+    content["unfit"] |= unfit
+    return content | {"checkpoint": sources.checkpoint} | pictures
 
 
 def write(file: Path, runs: list[Facts]) -> None:
@@ -93,17 +94,17 @@ def write(file: Path, runs: list[Facts]) -> None:
     write_text(file, page.replace("null /* facts */", text, 1))
 
 
-def _pictures(sources: Sources) -> tuple[Facts, dict[str, str]]:
-    """(weights to draw with, templates and the most wrong samples; why those that are None are not there)."""
+def _pictures(sources: Sources) -> tuple[Facts, dict[str, str], dict[str, str]]:
+    """(weights to draw with, templates and the most wrong samples; why one is missing; why one does not fit)."""
     content: Facts = {"weights": None, "templates": None, "wrong": None}
     model, module, spec = sources.model, sources.module, sources.spec
     if model is None or module is None or spec is None:
-        return content, dict.fromkeys(("draw", "templates", "wrong"), sources.missing)
-    why = {}
+        return content, dict.fromkeys(("draw", "templates", "wrong"), sources.missing), {}
+    why, unfit = {}, {}
     if fit := gallery.linear(model, module, spec):
         content["templates"] = _images(gallery.grey(gallery.templates(fit, spec)[:MOST_TEMPLATES]))
     else:
-        why["templates"] = "The model is not one linear layer on grey pictures, so it has no weight templates."
+        unfit["templates"] = "Weight templates need a model of one linear layer on grey pictures."
     if fit and picture.fits(spec.shape) and spec.classes == DRAWN_CLASSES:
         content["weights"] = {
             "weight": _base64(fit.weight),
@@ -112,18 +113,17 @@ def _pictures(sources: Sources) -> tuple[Facts, dict[str, str]]:
             "activation": fit.activation,
         }
     else:
-        why["draw"] = (
-            f"Drawing needs one linear layer for {DRAWN_CLASSES} classes on 28 x 28 grey pixels; this model is another."
-        )
+        unfit["draw"] = f"Drawing needs a model of one linear layer for {DRAWN_CLASSES} classes on 28 x 28 grey pixels."
     if not gallery.are_pictures(spec):
-        why["wrong"] = f"The inputs are no pictures: {spec.shape} of {str(spec.dtype).removeprefix('torch.')}."
+        kind = f"{spec.shape} of {str(spec.dtype).removeprefix('torch.')}"
+        unfit["wrong"] = f"Pictures of what is wrong need pictures as inputs; these are {kind}."
     elif not gallery.classifies(model, module, spec):
-        why["wrong"] = "The model gives no probability for each class of its data."
+        unfit["wrong"] = "Pictures of what is wrong need a model that gives a probability for each class."
     elif sources.test is None:
         why["wrong"] = sources.missing
     else:
         content["wrong"] = _wrong(model, module, sources.test)
-    return content, why
+    return content, why, unfit
 
 
 def _wrong(model: Model, module: nn.Module, test: Split) -> Facts:

@@ -196,4 +196,4 @@ function drawing(run) {
   board.clear();
 }
 
-if (RUN) drawing(RUN);
+if (RUN && byId("draw")) drawing(RUN);

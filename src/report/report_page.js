@@ -157,6 +157,13 @@ function provenance(run) {
   else missing("provenance", "provenance.json is not there yet.");
 }
 
+// Sections that do not fit the model or its data are taken away, and one line says why.
+function takeAway(unfit) {
+  Object.keys(unfit).forEach((id) => byId(id).remove());
+  byId("unfit").textContent = `Not on this page: ${Object.values(unfit).join(" ")}`;
+  byId("unfit").hidden = !Object.keys(unfit).length;
+}
+
 function fill() {
   const names = PAGE.runs.map((run) => run.name).join(", ");
   document.title = RUN ? `${names}${RUN.result ? `: ${outcome(RUN)}` : ""}` : `Compared: ${names}`;
@@ -166,6 +173,7 @@ function fill() {
   warn();
   byId("compare").hidden = Boolean(RUN);
   byId("key-facts").hidden = !RUN;
+  if (RUN) takeAway(RUN.unfit);
   if (RUN) [headline, keyFacts, reproduce, life, settings, provenance].forEach((write) => write(RUN));
   else {
     compare();

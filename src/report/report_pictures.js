@@ -73,4 +73,5 @@ function wrong(run) {
   content("wrong").append(make("p", { class: "lead" }, lead), tiles);
 }
 
-if (RUN) [templates, confusion, wrong].forEach((show) => show(RUN));
+const SECTIONS = { templates, confusion, wrong };
+if (RUN) Object.entries(SECTIONS).forEach(([id, fillIn]) => byId(id) && fillIn(RUN));

@@ -32,9 +32,9 @@ def test_counts_templates_and_the_most_wrong(softmax: Path, show: Open) -> None:
             f"is {row.truth}, guessed {row.guess}",
             pytest.approx(f"{100 * row.probability:.1f} %"),
         ]
-    assert torch.equal(tile(page, ".wrongs canvas"), test.inputs[wrong[0].index])
+    assert torch.equal(tile(page, ".wrongs canvas"), test.inputs[wrong[0].index].flatten())
     page.click(".wrongs button >> nth=3")
-    assert torch.equal(tile(page, "canvas.seen"), test.inputs[wrong[3].index])
+    assert torch.equal(tile(page, "canvas.seen"), test.inputs[wrong[3].index].flatten())
     assert torch.allclose(chances(page), expected(softmax, test.inputs[wrong[3].index])[0], atol=1e-5)
 
 
