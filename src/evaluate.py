@@ -1,33 +1,23 @@
-"""How good is a run on a data set? python -m src.evaluate runs/NAME [data.name=... data.root=...] [--write]
+"""Measure a run on a data set: python -m src.evaluate runs/NAME [data.name=... data.root=...] [--write] [--model FILE]
 
-Prints what training prints, of the run's best checkpoint. Leaves the run as it is, unless --write asks for a file.
+Prints what training prints, of the run's best.pt or else its newest checkpoint. Leaves the run as it is, unless
+--write asks for evaluation-DATA.json in its folder.
 """
 
+from __future__ import annotations
+
 import argparse
-import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.console import one_line_errors
-from src.data import dataset as data
 from src.errors import UserError
-from src.evaluation import Metrics, evaluate
 from src.files import write_text
-from src.run import trained
-from src.run.trained import Trained
-from src.world.world import World
 
-
-def measure(run: Trained) -> tuple[str, Metrics]:
-    """The name of the data set that the run's settings mean, and how good the run is on it. Raises UserError."""
-    dataset = data.load(dataclasses.replace(run.settings.data, fallback="none"), World(), print)
-    if (dataset.spec.shape, dataset.spec.dtype) != (run.spec.shape, run.spec.dtype):
-        raise UserError(
-            f"{dataset.name}: its inputs are {dataset.spec.shape}, the model was trained on {run.spec.shape}"
-        )
-    if dataset.spec.classes > run.spec.classes:
-        raise UserError(f"{dataset.name}: has {dataset.spec.classes} classes, the model {run.spec.classes}")
-    return dataset.name, evaluate(run.model, run.module, dataset.test)
+if TYPE_CHECKING:  # torch comes with them: --help does not wait for it
+    from src.evaluation import Metrics
+    from src.run.trained import Trained
 
 
 def write(run: Trained, name: str, metrics: Metrics) -> Path:
@@ -42,19 +32,30 @@ def write(run: Trained, name: str, metrics: Metrics) -> Path:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__)
-    parser.add_argument("run", type=Path)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__, formatter_class=raw)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("settings", nargs="*", metavar="data.key=value", help="another data set")
     parser.add_argument("--write", action="store_true", help="keep the result in the run's folder")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="where the model's code is, if it has moved")
     chosen = parser.parse_intermixed_args()
     with one_line_errors():
         if other := [setting for setting in chosen.settings if not setting.startswith("data.")]:
-            raise UserError(f"{other[0]}: only data.* may differ from the run's own settings")
-        run = trained.load(chosen.run, chosen.settings)
-        name, metrics = measure(run)
-        print(f"{run.checkpoint} on {name}\ntest  {metrics}")
-        if chosen.write:
-            print(f"written to {write(run, name, metrics)}")
+            raise UserError(f"{other[0]}: only data.* may differ from the run's settings")
+        evaluate(chosen.run, chosen.settings, chosen.write, chosen.model)
+
+
+def evaluate(path: Path, overrides: list[str], keep: bool, model_file: Path | None) -> None:
+    """Measure the run and print it; `keep` writes the result into the run's folder. Raises UserError."""
+    from src import evaluation
+    from src.run import trained
+
+    run = trained.load(path, overrides, model_file=model_file)
+    dataset = trained.data_of(run)
+    metrics = evaluation.evaluate(run.model, run.module, dataset.test)
+    print(f"{run.checkpoint} on {dataset.name}\ntest  {metrics}")
+    if keep:
+        print(f"written to {write(run, dataset.name, metrics)}")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,17 @@ class Metrics:
     def __str__(self) -> str:
         return "  ".join(self.texts())
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """How to read `as_dict` without the model's file: `src.run.results.Description`."""
+        whole = {name for name in self.divisions if all(isinstance(number, int) for number in self._pair(name))}
+        return {
+            "names": list(self.divisions),
+            "shares": {name: list(pair) for name, pair in self.divisions.items() if name in whole},
+            "best": self.best,
+            "higher_is_better": self.higher_is_better,
+        }
+
     def as_dict(self) -> dict[str, Number]:
         """For metrics.jsonl and status.json: the metrics, the whole sums and the number of samples."""
         whole = {name: value for name, value in self.sums.items() if isinstance(value, int)}

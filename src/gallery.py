@@ -1,6 +1,10 @@
-"""What a model has learned, as pictures and lists: its weight templates, and what it gets most wrong."""
+"""What a model has learned, as pictures and lists, as far as they fit the model and its data."""
 
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +14,43 @@ from src.errors import ModelFailed
 from src.evaluation import SAMPLES_AT_ONCE
 from src.models import Model
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "softmax": lambda t: t.softmax(1)}
+
 
 @dataclass(frozen=True)
 class Wrong:
-    """A sample that the model is sure of, and wrong."""
+    """A sample whose wrong class has a high probability."""
 
     index: int
     truth: int
     guess: int
     probability: float
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A model that is one matrix on grey pictures: logits = pixels / divisor @ weight.T + bias.
+
+    weight (classes, height x width), bias (classes,), float32 on the CPU; `activation` makes its logits
+    probabilities.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    divisor: float
+    activation: str
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[torch.device]:
+    """The module in evaluation mode, without gradients; yields its device, leaves it in the mode it was in."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield next(module.parameters()).device
+    finally:
+        module.train(training)
 
 
 def are_pictures(spec: Spec) -> bool:
@@ -32,38 +64,44 @@ def classifies(model: Model, module: nn.Module, spec: Spec) -> bool:
     if not spec.classes:
         return False
     try:
-        with torch.no_grad():
-            device = next(module.parameters()).device
-            found = model.probabilities(module, torch.zeros(1, *spec.shape, dtype=spec.dtype, device=device))
-    except (ModelFailed, RuntimeError, AttributeError, TypeError):
+        with evaluating(module) as device:
+            chances = model.probabilities(module, torch.zeros(1, *spec.shape, dtype=spec.dtype, device=device))
+    except (ModelFailed, RuntimeError, AttributeError, TypeError, ValueError, IndexError):
         return False
-    return isinstance(found, Tensor) and found.shape == (1, spec.classes)
+    is_row = isinstance(chances, Tensor) and chances.shape == (1, spec.classes) and chances.is_floating_point()
+    return is_row and bool(((chances > -1e-3) & (chances < 1 + 1e-3)).all())
 
 
-def templates(module: nn.Module, spec: Spec) -> Tensor:
-    """The weights of a linear model as pictures: (classes, height, width) float32; empty for any other model."""
+def linear(model: Model, module: nn.Module, spec: Spec) -> Linear | None:
+    """The matrix of a model that is nothing else, found by trying it on noise; None for any other model or data."""
     weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
     shape = (spec.classes, torch.Size(spec.shape).numel())
-    if len(weights) != 1 or weights[0].shape != shape or len(spec.shape) != 2:
-        return torch.empty(0, *spec.shape)
-    return weights[0].detach().cpu().float().view(-1, *spec.shape)
-
-
-@torch.no_grad()
-def linear(module: nn.Module, spec: Spec) -> tuple[Tensor, Tensor] | None:
-    """(weight (classes, pixels), bias (classes,)) where the module is just that on inputs / 255; None for any other.
-
-    It is tried on noise: a norm or an activation beside the one matrix would make it another function.
-    """
-    if not len(templates(module, spec)):
+    if len(spec.shape) != 2 or len(weights) != 1 or weights[0].shape != shape or not classifies(model, module, spec):
         return None
-    weight = templates(module, spec).view(spec.classes, -1)
-    biases = [parameter for parameter in module.parameters() if parameter.shape == (spec.classes,)]
-    bias = biases[0].detach().cpu().float() if biases else torch.zeros(spec.classes)
     noise = torch.randint(0, 256, (8, *spec.shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    found = module(noise.to(next(module.parameters()).device)).cpu().float()
-    expected = noise.flatten(1).float() / 255 @ weight.T + bias
-    return (weight, bias) if torch.allclose(found, expected, atol=1e-4, rtol=1e-4) else None
+    if spec.dtype != noise.dtype:
+        return None
+    with evaluating(module) as device:
+        logits, chances = module(noise.to(device)).cpu().float(), model.probabilities(module, noise.to(device)).cpu()
+        weight, bias = (
+            weights[0].detach().cpu().float(),
+            module(torch.zeros_like(noise[:1]).to(device))[0].cpu().float(),
+        )
+        unscaled = noise.flatten(1).float() @ weight.T
+    scale = float((unscaled * (logits - bias)).sum() / unscaled.square().sum())
+    if not scale > 0:
+        return None
+    divisor = round(1 / scale) if abs(scale * round(1 / scale) - 1) < 1e-3 else 1 / scale
+    if not torch.allclose(logits, unscaled / divisor + bias, atol=1e-4, rtol=1e-4):
+        return None  # a norm or an activation beside the one matrix makes it another function
+    activations = (name for name, f in ACTIVATIONS.items() if torch.allclose(f(logits), chances.float(), atol=1e-4))
+    activation = next(activations, None)
+    return Linear(weight, bias, float(divisor), activation) if activation else None
+
+
+def templates(fit: Linear, spec: Spec) -> Tensor:
+    """The weights of a linear model as pictures: (classes, height, width) float32."""
+    return fit.weight.view(-1, *spec.shape)
 
 
 def grey(pictures: Tensor) -> Tensor:
@@ -72,13 +110,37 @@ def grey(pictures: Tensor) -> Tensor:
     return (pictures / largest * 127 + 128).round().to(torch.uint8)
 
 
-@torch.no_grad()
 def most_wrong(model: Model, module: nn.Module, split: Split, number: int) -> list[Wrong]:
-    """The samples whose wrong guess has the highest probability, the surest first."""
-    found = []
-    for start in range(0, len(split), SAMPLES_AT_ONCE):
-        labels = split.targets[start : start + SAMPLES_AT_ONCE]
-        chance, guess = model.probabilities(module, split.inputs[start : start + SAMPLES_AT_ONCE]).max(1)
-        for place in (guess != labels).nonzero().flatten().tolist():
-            found.append(Wrong(start + place, int(labels[place]), int(guess[place]), float(chance[place])))
-    return sorted(found, key=lambda wrong: (-wrong.probability, wrong.index))[:number]
+    """The samples whose wrong class has the highest probability, the highest first."""
+    rows = []
+    with evaluating(module):
+        for start in range(0, len(split), SAMPLES_AT_ONCE):
+            labels = split.targets[start : start + SAMPLES_AT_ONCE]
+            chance, guess = model.probabilities(module, split.inputs[start : start + SAMPLES_AT_ONCE]).max(1)
+            for at in (guess != labels).nonzero().flatten().tolist():
+                rows.append(Wrong(start + at, int(labels[at]), int(guess[at]), float(chance[at])))
+    return sorted(rows, key=lambda wrong: (-wrong.probability, wrong.index))[:number]
+
+
+def has_prepare(model: Model) -> bool:
+    """Whether the model's file makes inputs from a picture or a text itself."""
+    return hasattr(model.module, "prepare")
+
+
+def why_not_predicted(model: Model, module: nn.Module, spec: Spec) -> str:
+    """Why `python -m src.predict` cannot use the model, '' if it can."""
+    if not classifies(model, module, spec):
+        return "gives no probability for each class of its data"
+    if not has_prepare(model) and not are_pictures(spec):
+        kind = str(spec.dtype).removeprefix("torch.")
+        return f"takes inputs {spec.shape} of {kind}, which are no pictures, and has no `prepare` (docs/your-model.md)"
+    return ""
+
+
+def next_commands(path: Path, model: Model, module: nn.Module, spec: Spec) -> list[str]:
+    """The commands that fit a finished run: those for its model and its data alone."""
+    run = shlex.quote(str(path))
+    if why_not_predicted(model, module, spec):
+        return [f"python -m src.evaluate {run}", f"python -m src.report {run}"]
+    thing = "image.png" if are_pictures(spec) else "FILE"
+    return [f"python -m src.predict {run} {thing}", f"python -m src.report {run}"]

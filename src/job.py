@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src import config, models
+from src import config, gallery, models
 from src.console import Console
 from src.data import dataset as datasets
 from src.data.dataset import DataSet, Split
@@ -96,7 +96,7 @@ class Job:
                 "result": f"{', '.join(metrics.texts())}, {progress.epoch} epochs, {progress.step} steps",
                 "speed": f"{rate:,.0f} samples/s in training, {self.console.seconds:.1f} s in all",
                 "saved": ", ".join(map(str, saved)),
-                "next": f"python -m src.predict {path} image.png; python -m src.report {path}",
+                "next": "; ".join(gallery.next_commands(path, self.model, self.state.module, self.dataset.spec)),
             }
         )
         self.repeat_warning()
@@ -111,9 +111,7 @@ class Job:
         try:
             from src.report import page  # only here: the start does not wait for it
 
-            page.at_the_end(
-                self.run.path, self.settings, self.model, self.state.module, self.dataset, self.state.progress.step
-            )
+            page.at_the_end(self.run.path, self.settings, self.model, self.state.module, self.dataset)
         except Exception as error:
             path = self.run.path
             self.console.warn(f"{path}/report.html: not written ({error}); `python -m src.report {path}` writes it")

@@ -10,13 +10,14 @@ from typing import Any
 
 from src.console import one_line_errors
 from src.errors import UserError
-from src.run import jsonl
-from src.run.layout import read_status
+from src.run import jsonl, layout, results
+from src.run.layout import State, read_status
 from src.run.lock import holder
 
-HEAD = ("run", "state", "step", "accuracy", "data", "ranks", "last event", "why")
+HEAD = ("run", "state", "step", "result", "data", "ranks", "last event", "why")
 WATCH_SECONDS = 2.0
 WHY_LETTERS = 80
+ENDS = ("stop", "failed", "finish")  # events; an attempt without one was killed
 
 
 def runs(root: Path) -> list[Path]:
@@ -29,19 +30,20 @@ def runs(root: Path) -> list[Path]:
 
 
 def row(run: Path) -> tuple[str, ...]:
-    """What is known of a run, however broken its records are."""
+    """What is known of a run, however damaged its files are."""
     status = read_status(run)
     try:
-        events = [event for event in jsonl.read(run / "events.jsonl") if "event" in event]
-        newest, test = _last(run / "metrics.jsonl"), _last(run / "metrics.jsonl", "test")
+        events = [event for event in jsonl.read(run / layout.EVENTS) if "event" in event]
+        newest, test = _last(run / layout.METRICS), _last(run / layout.METRICS, "test")
+        result = _result(run, test)
     except (OSError, ValueError, TypeError) as error:
-        return (run.name, "damaged", "", "", "", "", "", f"its records cannot be read ({error})"[:WHY_LETTERS])
+        return (run.name, "damaged", "", "", "", "", "", f"its files cannot be read ({error})"[:WHY_LETTERS])
     last = events[-1] if events else {}
     return (
         run.name,
         state(run, status),
         str(max(status.get("step", 0), newest.get("step", 0))),
-        f"{100 * test['accuracy']:.2f} %" if test else "",
+        result,
         status.get("data", ""),
         str(status.get("world_size", "")),
         f"{last.get('event', '')} {last.get('time', '')[:19].replace('T', ' ')}".strip(),
@@ -54,31 +56,47 @@ def state(run: Path, status: dict[str, Any]) -> str:
 
     Of a run on another host that cannot be known: its lock may not reach this one.
     """
-    told = str(status.get("state", "?"))
-    if told == "running" and not holder(run):
+    written = str(status.get("state", "?"))
+    if written == State.RUNNING and not holder(run):
         try:
-            return "killed" if f"host {socket.gethostname()}," in (run / "lock").read_text() else told
+            return "killed" if f"host {socket.gethostname()}," in (run / "lock").read_text() else written
         except OSError:
-            return told
-    return told
+            return written
+    return written
+
+
+def _result(run: Path, test: dict[str, Any]) -> str:
+    """The metric that the model's file names first, of the newest evaluation: `74.33 %`, or its value."""
+    described = results.describe(run, test)
+    return described.text(described.names[0], test) if test and described.names else ""
 
 
 def _last(file: Path, kind: str = "") -> dict[str, Any]:
     """The last whole line, of that kind, {} if there is none; the others are not read as JSON."""
     whole = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
     mark = f'"kind": "{kind}"'.encode() if kind else b""
-    found: dict[str, Any] = next((json.loads(line) for line in reversed(whole) if mark in line), {})
-    return found
+    last: dict[str, Any] = next((json.loads(line) for line in reversed(whole) if mark in line), {})
+    return last
 
 
 def why(status: dict[str, Any], events: list[dict[str, Any]]) -> str:
-    """Why it is not running on from its start: its last stop, and how often it was resumed."""
-    resumed = sum(event["event"] == "resume" for event in events)
-    stops = [str(event.get("reason", "")) for event in events if event["event"] in ("stop", "failed")]
-    reason = status.get("reason") or (stops[-1] if stops else "killed" if resumed else "")
+    """Why it stopped, or what ended the attempt before its last resume, and how often it was resumed."""
+    resumes = [at for at, event in enumerate(events) if event["event"] == "resume"]
+    reason = status.get("reason") or _end(events[: resumes[-1]] if resumes else events, resumed=bool(resumes))
     reason = " ".join(str(reason).split())
     reason = reason if len(reason) <= WHY_LETTERS else f"{reason[: WHY_LETTERS - 3]}..."
-    return f"{reason} (resumed {resumed} x)" if resumed else reason
+    return f"{reason} (resumed {len(resumes)} x)" if resumes else reason
+
+
+def _end(events: list[dict[str, Any]], resumed: bool) -> str:
+    """What ended the last attempt of these events; without an end it was killed, if it was `resumed` later."""
+    marks = [event for event in events if event["event"] in (*ENDS, "start", "resume")]
+    last = marks[-1] if marks else {}
+    if last.get("event") == "finish":
+        return "prolonged" if resumed else ""
+    if last.get("event") in ENDS:
+        return str(last.get("reason", ""))
+    return "killed" if resumed else ""
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -91,14 +109,15 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m src.status", description=__doc__)
-    parser.add_argument("root", nargs="?", type=Path, default=Path("runs"))
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m src.status", description=__doc__, formatter_class=raw)
+    parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="folder of runs, or one run")
     parser.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     chosen = parser.parse_args()
     with one_line_errors():
         while True:
-            found = [row(run) for run in runs(chosen.root)]
-            text = table([HEAD, *found]) if found else f"{chosen.root}: no runs yet"
+            rows = [row(run) for run in runs(chosen.root)]
+            text = table([HEAD, *rows]) if rows else f"{chosen.root}: no runs yet"
             print(("\x1b[H\x1b[2J" if chosen.watch and sys.stdout.isatty() else "") + text, flush=True)
             if not chosen.watch:
                 return

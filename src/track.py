@@ -1,40 +1,32 @@
-"""Send a run's record to Weights & Biases: python -m src.track push runs/NAME [runs/OTHER ...]
+"""Send runs to Weights & Biases: python -m src.track push runs/NAME [runs/OTHER ...]
 
-All of it, as one run under the run's one id, whatever was sent before: it can be repeated, and doubles nothing.
+Sends all of metrics.jsonl, as one run under the run's id, whatever was sent before: it can be repeated, and doubles
+nothing.
 """
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from src import config
 from src.console import one_line_errors
-from src.data import dataset as data
 from src.errors import JobFailed, UserError
-from src.evaluation import evaluate
-from src.run import trained
-from src.run.layout import read_status
+from src.run import layout
 from src.run.lock import hold
 from src.schema import Config
 from src.tracking import account
-from src.tracking.pictures import pictures
-from src.tracking.wandb_uploader import WandbUploader
-from src.world.world import World
+from src.tracking.wandb_uploader import Pictures, WandbUploader
 
 LEAST_SECONDS = 60.0  # training must not wait longer than its track.timeout_seconds; here somebody waits for just this
 
 
 def push(path: Path) -> str:
-    """Send one run; returns what to tell. Raises UserError for what is no run, JobFailed where W&B fails."""
-    if not (path / "config.yaml").exists():
-        raise UserError(f"{path}: is no run (it has no config.yaml)")
+    """Send one run; returns what to print. Raises UserError for what is no run, JobFailed where W&B fails."""
+    settings = layout.load_settings(path)
     if not account.has_key():
         raise UserError("no W&B key is set up: run `wandb login`, or set WANDB_API_KEY")
-    settings = config.load(path / "config.yaml")
     try:
         lock = hold(path)  # while a job trains here, or another push sends, lines would arrive twice
     except OSError as error:
@@ -46,23 +38,27 @@ def push(path: Path) -> str:
 
 
 def _send(path: Path, settings: Config) -> str:
-    provenance = json.loads((path / "provenance.json").read_text())
     patience = max(settings.track.timeout_seconds, LEAST_SECONDS)
     track = dataclasses.replace(settings.track, wandb="online", timeout_seconds=patience)
-    copy = WandbUploader(path, track, config.as_dict(settings) | {"provenance": provenance}, print)
-    copy.only_online = True
-    copy.end(read_status(path), _pictures(path))
-    copy.run()
-    if copy.failed:
-        raise JobFailed(f"{path}: W&B: {copy.failed}; nothing is lost, push it again")
-    return f"{path}: {copy.news} lines sent, the rest was there ({copy.url})"
+    facts = config.as_dict(settings) | {"provenance": layout.read_provenance(path)}
+    uploader = WandbUploader(path, track, facts, print)
+    uploader.only_online = True
+    uploader.end(layout.read_status(path), _pictures(path))
+    uploader.run()
+    if uploader.failed:
+        raise JobFailed(f"{path}: W&B: {uploader.failed}; nothing is lost, push it again")
+    return f"{path}: {uploader.lines_sent} lines sent, the rest was there ({uploader.url})"
 
 
-def _pictures(path: Path) -> Any:
-    """What needs weights and data; None, and said, where they are not here."""
+def _pictures(path: Path) -> Pictures | None:
+    """What needs weights and data; None, and a line on stderr, where they are not here."""
+    from src.evaluation import evaluate  # torch comes with it: --help does not wait for it
+    from src.run import trained
+    from src.tracking.pictures import pictures
+
     try:
-        run = trained.load(path)
-        dataset = data.load(dataclasses.replace(run.settings.data, fallback="none"), World(), print)
+        run = trained.load(path, model_file=layout.model_copy(path))
+        dataset = trained.data_of(run)
     except (UserError, JobFailed) as error:
         print(f"{path}: without pictures: {error}", file=sys.stderr)
         return None
@@ -72,7 +68,8 @@ def _pictures(path: Path) -> Any:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m src.track", description=__doc__)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m src.track", description=__doc__, formatter_class=raw)
     parser.add_argument("command", choices=["push"])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     chosen = parser.parse_args()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src import evaluation, models
 from src.data.dataset import Split
 from src.evaluation import Interrupted, Metrics, evaluate
-from tests.helpers.models import SPEC, logistic
+from tests.helpers.bare_models import SPEC, logistic
 
 
 def split(samples: int) -> Split:

@@ -1,44 +1,85 @@
-"""What a model has learned, as pictures and lists."""
+"""What a model has learned, as pictures and lists, and which commands fit it."""
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from src import gallery
-from src.data.dataset import Split
-from src.models import logistic
+from src import config, gallery, models
+from src.data.dataset import Spec, Split
+from src.models import Model
+from tests.helpers import strangers
+
+MNIST = Spec((28, 28), torch.uint8, 10)
 
 
-class Normed(nn.Module):
-    """Has one matrix, and is not linear."""
+def logistic(loss: str = "cross_entropy") -> Model:
+    settings = config.parse([f"model.loss={loss}"]).model
+    return models.load(config.model_path(settings), settings.settings)
 
-    def __init__(self) -> None:
+
+class Like(nn.Module):
+    """Any function of inputs, with what `logistic.probabilities` looks at."""
+
+    def __init__(self, body: nn.Module, loss: str = "cross_entropy", divisor: float = 255) -> None:
         super().__init__()
-        self.norm, self.linear = nn.LayerNorm(logistic.PIXELS), nn.Linear(logistic.PIXELS, logistic.CLASSES)
+        self.body, self.loss, self.divisor = body, loss, divisor
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.linear(self.norm(images))
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.body(inputs.flatten(1).float() / self.divisor)
         return logits
 
 
-def test_templates_are_the_weights_of_a_linear_model() -> None:
-    module = logistic.build(0)
-    found = gallery.templates(module)
-    assert found.shape == (10, 28, 28)
-    assert torch.equal(found.view(10, -1), module.state_dict()["linear.weight"])
-    two_layers = nn.Sequential(nn.Linear(784, 10), nn.Linear(10, 10))
-    assert gallery.templates(two_layers).shape == (0, 28, 28)
+@pytest.mark.parametrize(("loss", "activation"), [("bce", "sigmoid"), ("cross_entropy", "softmax")])
+def test_a_linear_model_is_known_by_what_it_computes(loss: str, activation: str) -> None:
+    model = logistic(loss)
+    module = model.build(MNIST, 0)
+    fit = gallery.linear(model, module, MNIST) or pytest.fail("it is linear")
+    assert torch.equal(fit.weight, module.state_dict()["linear.weight"])
+    assert torch.equal(fit.bias, module.state_dict()["linear.bias"])
+    assert (fit.divisor, fit.activation) == (255, activation)
+    assert torch.equal(gallery.templates(fit, MNIST).view(10, -1), fit.weight)
+    assert module.training, "it is left in the mode that it was in"
 
 
-def test_a_linear_model_is_told_from_one_that_is_not() -> None:
-    module = logistic.build(0)
-    weight, bias = gallery.linear(module) or pytest.fail("it is linear")
-    assert torch.equal(weight, module.state_dict()["linear.weight"])
-    assert torch.equal(bias, module.state_dict()["linear.bias"])
-    assert gallery.linear(Normed()) is None
-    assert gallery.linear(nn.Sequential(nn.Linear(784, 10), nn.ReLU())) is None
-    _, zero = gallery.linear(nn.Linear(784, 10, bias=False)) or pytest.fail("it is linear")
-    assert not zero.any()
+def test_linear_models_of_other_sizes_and_scales() -> None:
+    small = Spec((6, 5), torch.uint8, 3)
+    for divisor, bias in ((1.0, True), (255.0, False), (127.5, True)):
+        module = Like(nn.Linear(30, 3, bias=bias), divisor=divisor)
+        fit = gallery.linear(logistic(), module, small) or pytest.fail("it is linear")
+        assert fit.divisor == pytest.approx(divisor, rel=1e-3)
+        assert fit.bias.any() == bias
+
+
+@pytest.mark.parametrize(
+    ("body", "spec"),
+    [
+        (nn.Sequential(nn.LayerNorm(784), nn.Linear(784, 10)), MNIST),
+        (nn.Sequential(nn.Linear(784, 10), nn.ReLU()), MNIST),
+        (nn.Sequential(nn.Linear(784, 16), nn.Linear(16, 10)), MNIST),
+        (nn.Sequential(nn.Linear(784, 10), nn.BatchNorm1d(10)), Spec((1, 28, 28), torch.uint8, 10)),
+        (nn.Linear(784, 10), Spec((784,), torch.uint8, 10)),
+        (nn.Linear(784, 10), Spec((28, 28), torch.float32, 10)),
+        (nn.Linear(784, 10), Spec((28, 28), torch.uint8, 0)),
+        (nn.Linear(784, 10), Spec((28, 28), torch.uint8, 7)),
+    ],
+)
+def test_other_models_and_other_data_have_no_templates(body: nn.Module, spec: Spec) -> None:
+    assert gallery.linear(logistic(), Like(body), spec) is None
+
+
+def test_looking_changes_no_buffer() -> None:
+    """BatchNorm in training mode would count every look as a batch."""
+    module = Like(nn.Sequential(nn.BatchNorm1d(784), nn.Linear(784, 10)))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    split = Split(torch.zeros(5, 28, 28, dtype=torch.uint8), torch.arange(5))
+    gallery.most_wrong(logistic(), module, split, 3)
+    gallery.linear(logistic(), module, MNIST)
+    assert gallery.classifies(logistic(), module, MNIST)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert module.training
 
 
 def test_grey_has_one_scale_with_zero_in_the_middle() -> None:
@@ -47,25 +88,50 @@ def test_grey_has_one_scale_with_zero_in_the_middle() -> None:
     assert gallery.grey(torch.zeros(1, 1, 2)).tolist() == [[[128, 128]]]
 
 
-def test_probabilities_are_those_of_the_loss() -> None:
-    logits = torch.tensor([[0.0, 1.0], [5.0, 5.0]])
-    assert torch.equal(gallery.probabilities(logits, "bce"), logits.sigmoid())
-    assert torch.allclose(gallery.probabilities(logits, "cross_entropy").sum(1), torch.ones(2))
-
-
 @pytest.mark.parametrize("at_once", [2, 1000])
 def test_the_most_wrong_come_first(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Told(nn.Module):
-        """Each sample's first two pixels say what is guessed, and how surely."""
+    class Prescribed(nn.Module):
+        """Each sample's first two pixels are its class and the logit of that."""
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            guess, sureness = (images[:, 0] * 255).round().long(), images[:, 1] * 255
-            return nn.functional.one_hot(guess, 10) * sureness[:, None]
+        loss = "cross_entropy"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return nn.functional.one_hot(images[:, 0].long(), 10) * images[:, 1:2].float()
 
     monkeypatch.setattr(gallery, "SAMPLES_AT_ONCE", at_once)
     images = torch.zeros(5, 784, dtype=torch.uint8)
     images[:, :2] = torch.tensor([[1, 2], [1, 9], [4, 5], [7, 1], [8, 5]])
     labels = torch.tensor([0, 1, 3, 0, 3])  # the second one is right
-    found = gallery.most_wrong(Told(), Split(images, labels), "cross_entropy", 3)
-    assert [(wrong.index, wrong.truth, wrong.guess) for wrong in found] == [(2, 3, 4), (4, 3, 8), (0, 0, 1)]
-    assert found[0].probability == pytest.approx(float(torch.tensor([5.0] + [0.0] * 9).softmax(0)[0]))
+    rows = gallery.most_wrong(logistic(), Prescribed(), Split(images, labels), 3)
+    assert [(wrong.index, wrong.truth, wrong.guess) for wrong in rows] == [(2, 3, 4), (4, 3, 8), (0, 0, 1)]
+    assert rows[0].probability == pytest.approx(float(torch.tensor([5.0] + [0.0] * 9).softmax(0)[0]))
+
+
+SPECS = {
+    "colours": Spec((3, 12, 12), torch.uint8, 4),
+    "tokens": Spec((8,), torch.uint8, 0, (8,), torch.uint8),
+    "outputs": Spec((3,), torch.float32, 0, (2,), torch.float32),
+}
+
+
+@pytest.mark.parametrize("name", strangers.NAMES)
+def test_the_next_commands_are_those_that_work(name: str, tmp_path: Path) -> None:
+    model = models.load(strangers.MODELS / f"{name}.py", {} if name != "colours" else {"channels": 4})
+    path = tmp_path / "a run"
+    commands = gallery.next_commands(path, model, model.build(SPECS[name], 0), SPECS[name])
+    first = "predict" if name == "colours" else "evaluate"
+    assert commands[0] == f"python -m src.{first} '{path}'" + (" image.png" if name == "colours" else "")
+    assert commands[1] == f"python -m src.report '{path}'"
+
+
+def test_why_a_model_cannot_predict() -> None:
+    model, texts = logistic(), Spec((784,), torch.uint8, 10)
+    module: Any = Like(nn.Linear(784, 10))
+    assert gallery.why_not_predicted(model, module, MNIST) == ""
+    assert "takes inputs (784,) of uint8, which are no pictures" in gallery.why_not_predicted(model, module, texts)
+    nine = Like(nn.Linear(784, 9))
+    assert "gives no probability for each class" in gallery.why_not_predicted(model, nine, MNIST)

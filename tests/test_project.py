@@ -77,3 +77,48 @@ def test_every_slow_test_carries_its_seconds(tmp_path: Path) -> None:
     assert [place for file in sorted((ROOT / "tests").rglob("test_*.py")) for place in slow_marks(file)] == []
     (tmp_path / "test_it.py").write_text("@pytest.mark.slow\ndef test_it(): pass\n")
     assert slow_marks(tmp_path / "test_it.py") == ["test_it.py:1"]
+
+
+# What a model's file knows, and the data sets of digits: nothing else may.
+DIGITS_ONLY = {"predict/picture.py", "report/report_draw.js"}
+
+
+def model_knowledge(text: str) -> list[str]:
+    """What code has no right to know about a model: its classes, the shape of its inputs, how it scales them."""
+    return re.findall(r"\bCLASSES\b|\bSHAPE\b|\bPIXELS ?=|/ ?255\b|\bdigit\b|\bbce\b|cross_entropy|\baccuracy\b", text)
+
+
+def test_only_models_and_data_sets_know_classes_shapes_and_scales() -> None:
+    src = ROOT / "src"
+    files = [file for kind in ("*.py", "*.js", "*.html") for file in src.rglob(kind)]
+    names = {str(file.relative_to(src)): model_knowledge(file.read_text()) for file in files}
+    assert {name: found for name, found in names.items() if found and name.split("/")[0] not in ("data", "models")} == {
+        name: names[name] for name in DIGITS_ONLY
+    }
+    assert model_knowledge("x / 255; CLASSES = 10; a digit; loss == 'bce'") == ["/ 255", "CLASSES", "digit", "bce"]
+
+
+# Each starts in a tenth of the time without torch; src.doctor too, once its checks are imported after its arguments.
+COMMANDS = ("train", "evaluate", "export", "predict", "report", "status", "track", "drill")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_does_not_import_torch_and_can_be_read(name: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", f"src.{name}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert re.findall(r"\| +(torch|PIL|wandb)$", done.stderr, re.MULTILINE) == []
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert len(lines) > 4
+    if name not in ("train", "drill"):  # the docstring as it is written, not folded into one paragraph
+        module = ROOT / "src" / f"{name}.py"
+        module = module if module.exists() else ROOT / "src" / name / "__main__.py"
+        docstring = ast.get_docstring(ast.parse(module.read_text())) or ""
+        assert docstring in done.stdout
+
+
+def test_status_does_not_import_torch(tmp_path: Path) -> None:
+    script = "import sys; sys.argv = ['status', sys.argv[1]]; from src import status; status.main()"
+    script += "; assert not {'torch', 'numpy'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no runs yet" in done.stdout

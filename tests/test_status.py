@@ -13,6 +13,7 @@ import pytest
 
 from src import status
 from src.errors import UserError
+from src.run import tables
 from src.run.layout import read_status
 from src.run.lock import hold
 from tests.helpers.commands import command
@@ -27,14 +28,14 @@ def make(path: Path, state: str = "finished", events: tuple[dict[str, str], ...]
     return path
 
 
-def shown(path: Path) -> dict[str, str]:
+def cells(path: Path) -> dict[str, str]:
     return dict(zip(status.HEAD, status.row(path), strict=True))
 
 
 def test_a_real_run(best: Path, tmp_path: Path) -> None:
     done = command("src.status", str(best.parent))
     head, row = done.stdout.splitlines()
-    assert head.split() == ["run", "state", "step", "accuracy", "data", "ranks", "last", "event", "why"]
+    assert head.split() == ["run", "state", "step", "result", "data", "ranks", "last", "event", "why"]
     found = read_status(best)
     assert row.split()[:3] == ["best", "finished", "5628"]
     assert row.split()[3:7] == [f"{found['correct'] / 100:.2f}", "%", "mnist", "1"]
@@ -48,31 +49,41 @@ def test_a_real_run(best: Path, tmp_path: Path) -> None:
 def test_running_or_killed(tmp_path: Path) -> None:
     path = make(tmp_path / "x", "running")
     lock = hold(path)
-    assert shown(path)["state"] == "running"
+    assert cells(path)["state"] == "running"
     os.close(lock)
-    assert shown(path)["state"] == "killed"
+    assert cells(path)["state"] == "killed"
     (path / "lock").write_text(f"host not-{socket.gethostname()}, pid 1")
-    assert shown(path)["state"] == "running"  # a process on another host cannot be looked for
-    assert shown(make(tmp_path / "y", "preempted"))["state"] == "preempted"
+    assert cells(path)["state"] == "running"  # a process on another host cannot be looked for
+    assert cells(make(tmp_path / "y", "preempted"))["state"] == "preempted"
 
 
 def test_why_it_stopped_or_was_started_again(tmp_path: Path) -> None:
     stop, resume = {"event": "stop", "reason": "SIGTERM"}, {"event": "resume"}
-    assert shown(make(tmp_path / "a", "preempted", (stop,), reason="SIGTERM"))["why"] == "SIGTERM"
-    assert shown(make(tmp_path / "b", "running", (stop, resume)))["why"] == "SIGTERM (resumed 1 x)"
-    assert shown(make(tmp_path / "c", "running", (resume, resume)))["why"] == "killed (resumed 2 x)"
-    long = shown(make(tmp_path / "d", "failed", reason="first\nsecond " + "x" * 200))["why"]
+    assert cells(make(tmp_path / "a", "preempted", (stop,), reason="SIGTERM"))["why"] == "SIGTERM"
+    assert cells(make(tmp_path / "b", "running", (stop, resume)))["why"] == "SIGTERM (resumed 1 x)"
+    assert cells(make(tmp_path / "c", "running", (resume, resume)))["why"] == "killed (resumed 2 x)"
+    began, end, failed = {"event": "start"}, {"event": "finish"}, {"event": "failed", "reason": "boom"}
+    assert cells(make(tmp_path / "f", "finished", (began, end, resume, end)))["why"] == "prolonged (resumed 1 x)"
+    assert cells(make(tmp_path / "g", "finished", (began, stop, resume, resume, end)))["why"] == "killed (resumed 2 x)"
+    assert cells(make(tmp_path / "h", "finished", (began, failed, resume, end)))["why"] == "boom (resumed 1 x)"
+    assert cells(make(tmp_path / "i", "finished", (began, end)))["why"] == ""
+    long = cells(make(tmp_path / "d", "failed", reason="first\nsecond " + "x" * 200))["why"]
     assert long.startswith("first second xxx")
     assert len(long) == status.WHY_LETTERS
-    assert shown(make(tmp_path / "e", "finished", ({"event": "finish"},)))["last event"] == "finish 2026-01-02 03:04:05"
+    assert cells(make(tmp_path / "e", "finished", ({"event": "finish"},)))["last event"] == "finish 2026-01-02 03:04:05"
 
 
-def test_the_newest_step_and_accuracy_are_shown(tmp_path: Path) -> None:
+def test_the_newest_step_and_result_of_any_model(tmp_path: Path) -> None:
+    """The metric that the model's file names first: in percent where it divides whole numbers."""
     path = make(tmp_path / "x", "running")
-    lines = [{"kind": "test", "step": 8, "accuracy": 0.5}, {"kind": "test", "step": 9, "accuracy": 0.75}]
-    lines.append({"kind": "train", "step": 11})
+    lines = [{"kind": "test", "step": step, "error": 4.25 - step, "hits": step / 12} for step in (8, 9)]
+    lines.append({"kind": "train", "step": 11, "error": 7.0})
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "tes')
-    assert (shown(path)["step"], shown(path)["accuracy"]) == ("11", "75.00 %")
+    assert (cells(path)["step"], cells(path)["result"]) == ("11", "-4.75")
+    for names, text in ((["hits", "error"], "75.00 %"), (["error", "hits"], "-4.75"), (["gone"], "not finite")):
+        described = {"names": names, "shares": {"hits": ["right", "count"]}, "best": "hits", "higher_is_better": True}
+        tables.write(path, 9, {"metrics": described}, print)
+        assert cells(path)["result"] == text
 
 
 def test_damaged_runs_are_listed_as_damaged(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Any picture of a digit, prepared as MNIST's were: cropped, fitted into 20 x 20, centred by mass in 28 x 28.
+"""Any picture as bytes of a model's shape. For 28 x 28 grey pixels a digit is prepared as MNIST's were: cropped,
+fitted into 20 x 20, centred by mass in 28 x 28.
 
-Source of the preparation: http://yann.lecun.com/exdb/mnist. report.html does the same in the reader's browser.
+Source of that preparation: http://yann.lecun.com/exdb/mnist. report.html does the same in the reader's browser.
 """
 
 import io
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+DATA = ("mnist", "digits")  # data sets of digits that were prepared this way
+PREPARATION = "light on dark, 20 x 20 box, centred by mass in 28 x 28"
 SIDE, BOX = 28, 20
 LARGEST = 40_000_000  # pixels
 WORKING = 400  # pixels of the longer side that the preparation looks at
@@ -22,39 +25,57 @@ TIE = 1e-6  # halves round up, in whatever order the sum before them was made: t
 EVEN = 0.06  # a border that varies less is drawn, not photographed
 
 
-class BadPicture(ValueError):
-    """No digit can be made of it; the message names the file and the reason."""
+class BadInput(ValueError):
+    """No input can be made of a file; the message names it and the reason."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """pixels (28, 28) uint8, light on dark as MNIST has them; `found` says what the picture was."""
+    """pixels (28, 28) uint8, light on dark as MNIST has them; `description` says what the picture was."""
 
     pixels: Tensor
-    found: str
+    description: str
+
+
+def fits(shape: tuple[int, ...]) -> bool:
+    """Whether MNIST's preparation makes inputs of this shape."""
+    return shape in ((SIDE, SIDE), (1, SIDE, SIDE))
+
+
+def resized(name: str, data: bytes, shape: tuple[int, ...]) -> Tensor:
+    """An image file's bytes as a uint8 tensor of `shape`, grey (height, width) or colour (3, height, width).
+
+    The picture is stretched to that size. Raises BadInput.
+    """
+    from PIL import Image
+
+    image = _opened(name, data, "RGB" if len(shape) == 3 and shape[0] == 3 else "L")
+    image = image.resize((shape[-1], shape[-2]), Image.Resampling.BILINEAR)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(shape[-2], shape[-1], -1)
+    return pixels.movedim(-1, 0).reshape(shape)
 
 
 def read(name: str, data: bytes) -> Prepared:
-    """Prepare an image file's bytes, of any format that Pillow reads. Raises BadPicture."""
+    """Prepare an image file's bytes, of any format that Pillow reads. Raises BadInput."""
     return prepare(_grey(name, data), name)
 
 
 def prepare(grey: Tensor, name: str = "picture") -> Prepared:
-    """Prepare a picture (height, width) float in [0, 1]. Raises BadPicture."""
+    """Prepare a picture (height, width) float in [0, 1]. Raises BadInput."""
     border = torch.cat([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     background = border.median()
     light_on_dark = bool(background < 0.5)
-    found = "light on dark" if light_on_dark else "dark on light"
+    description = "light on dark" if light_on_dark else "dark on light"
     ink = grey if light_on_dark else 1 - grey
     if tuple(grey.shape) == (SIDE, SIDE) and light_on_dark and float(border.mean()) < 0.05:
-        return Prepared(_bytes(ink), f"{found}, prepared already")
+        return Prepared(_bytes(ink), f"{description}, prepared already")
     if float(border.max() - border.min()) > EVEN:
-        ink, found = _without_shading(ink), f"{found}, a photograph"
+        ink, description = _without_shading(ink), f"{description}, a photograph"
     else:
         ink = (ink - border.median() if light_on_dark else ink - (1 - background)).clamp(min=0)
     if float(ink.max()) < 0.05:
-        raise BadPicture(f"{name}: is empty: one colour all over")
-    return Prepared(_bytes(centred(ink / ink.max())), found)
+        raise BadInput(f"{name}: is empty: one colour all over")
+    return Prepared(_bytes(centred(ink / ink.max())), description)
 
 
 def centred(ink: Tensor) -> Tensor:
@@ -104,32 +125,37 @@ def _bytes(ink: Tensor) -> Tensor:
 
 
 def _grey(name: str, data: bytes) -> Tensor:
-    """(height, width) float in [0, 1], its longer side at most WORKING. Raises BadPicture."""
+    """(height, width) float in [0, 1], its longer side at most WORKING. Raises BadInput."""
+    image = _opened(name, data, "L")
+    if max(image.size) > WORKING:
+        image = image.reduce(-(-max(image.size) // WORKING))
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).float() / 255
+
+
+def _opened(name: str, data: bytes, mode: str) -> Any:
+    """Pillow's image in mode "L" or "RGB", upright and opaque. Raises BadInput."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not data:
-        raise BadPicture(f"{name}: is empty (0 bytes)")
+        raise BadInput(f"{name}: is empty (0 bytes)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is looked at below
             image: Any = Image.open(io.BytesIO(data))
             if image.width * image.height > LARGEST:
-                raise BadPicture(f"{name}: {image.width} x {image.height} pixels; make it smaller than 40 megapixels")
-            image = ImageOps.exif_transpose(image)
-            image = _opaque(_eight_bits(image)).convert("L")
-            if max(image.size) > WORKING:
-                image = image.reduce(-(-max(image.size) // WORKING))
-    except BadPicture:
+                raise BadInput(f"{name}: {image.width} x {image.height} pixels; make it smaller than 40 megapixels")
+            image = _opaque(_eight_bits(ImageOps.exif_transpose(image))).convert(mode)
+    except BadInput:
         raise
     except UnidentifiedImageError:
-        raise BadPicture(f"{name}: is no image that Pillow can read") from None
+        raise BadInput(f"{name}: is no image that Pillow can read") from None
     except Image.DecompressionBombError:
-        raise BadPicture(f"{name}: has too many pixels; make it smaller than 40 megapixels") from None
+        raise BadInput(f"{name}: has too many pixels; make it smaller than 40 megapixels") from None
     except (OSError, ValueError, SyntaxError) as error:
-        raise BadPicture(f"{name}: is damaged ({error})") from None
+        raise BadInput(f"{name}: is damaged ({error})") from None
     if min(image.size) == 0:
-        raise BadPicture(f"{name}: has no pixels")
-    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).float() / 255
+        raise BadInput(f"{name}: has no pixels")
+    return image
 
 
 def _eight_bits(image: Any) -> Any:

@@ -1,24 +1,28 @@
-"""A run on one page: python -m src.report runs/NAME [runs/OTHER ...] [--file FILE]
+"""Write a run on one page: python -m src.report runs/NAME [runs/OTHER ...] [--file FILE]
 
-Writes report.html into the run's folder, also while it runs. Several runs: their curves together and what differs,
-written as compare.html beside the first. The page needs no network and no other file.
+Writes report.html into the run's folder, also while it runs; its pictures are by best.pt or else the newest
+checkpoint. Several runs: their curves together and what differs, written as compare.html beside the first. The page
+needs no network and no other file.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from src.console import one_line_errors
-from src.report.page import report
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m src.report", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m src.report", description=__doc__, formatter_class=raw)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--file", type=Path, help="default: report.html in the run's folder, compare.html for several")
     chosen = parser.parse_args()
     with one_line_errors():
-        print(report(chosen.runs, chosen.file))
+        from src.report.page import report  # torch comes with it: --help does not wait for it
+
+        print(report(chosen.runs, chosen.file, lambda text: print(text, file=sys.stderr, flush=True)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""What the report says of a run, as plain values: its result, curves, life, settings and provenance."""
+"""The content of the report of a run, as plain values: result, curves, events, settings and provenance."""
 
-import json
 import math
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,30 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from src import config, model_file
-from src.run import jsonl, layout, tables
+from src.run import jsonl, layout, results, tables
 from src.run.layout import read_status
+from src.run.results import Description
 from src.schema import Config
 
 Facts = dict[str, Any]
 Event = dict[str, Any]
 TRAIN = ("step", "loss", "lr", "samples_per_second")  # a row of the training curves
-TEST = ("step", "loss", "accuracy", "epoch", "correct", "count")  # a row of the test curves
+TEST = ("step", "epoch")  # a row of the test curves, before the metrics
+MOST_METRICS = 12  # curves of the test set
+MOST_CLASSES = 30  # of a confusion matrix that is legible
+EMBEDDED = "digits"  # the data set that this job renders itself
 BEGINS, ENDS = ("start", "resume"), ("stop", "failed", "finish")
-LIFE = 200  # events shown: the first and the last ones
+LIFE = 200  # events on the page: the first and the last ones
 MARKS = 20  # on the curves: the newest
 
 
-def settings_of(path: Path) -> Config:
-    """The run's settings. Raises UserError for what is no run."""
-    return layout.load_settings(path)
-
-
 def of(path: Path, settings: Config, rows: int) -> Facts:
-    """Everything that the run's own files say; at most `rows` points of each curve."""
-    status, events = read_status(path), list(jsonl.read(path / "events.jsonl"))
-    train, test = _record(path / "metrics.jsonl")
-    made_by = provenance(path)
-    best = max(test, key=lambda row: row[TEST.index("correct")], default=None)
+    """What the files of the run hold; at most `rows` points of each curve."""
+    status, events = read_status(path), list(jsonl.read(path / layout.EVENTS))
+    train, test = _lines(path / layout.METRICS)
+    made_by = layout.read_provenance(path)
+    described = results.describe(path, test[-1] if test else {})
+    confusion, no_confusion = _confusion(path, bool(test))
+    names = described.names[:MOST_METRICS]
     facts: Facts = {
         "name": path.name,
         "path": str(path),
@@ -41,18 +41,24 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "seen": _last_sign(path),
         "step": status.get("step", 0),
         "epochs": settings.train.epochs,
-        "loss": settings.model.settings.get("loss", ""),
-        "data": {"name": settings.data.name, "note": made_by.get("data", {}).get("note", "")},
-        "result": dict(zip(TEST, test[-1], strict=True)) if test else None,
-        "best": dict(zip(TEST, best, strict=True)) if best else None,
-        "confusion": tables.read(path, "confusion") or [],
+        "data": {
+            "name": settings.data.name,
+            "note": made_by.get("data", {}).get("note", ""),
+            "embedded": settings.data.name == EMBEDDED,
+        },
+        "result": _result(described, test[-1]) if test and described.names else None,
+        "best": _best(described, test),
+        "shares": list(described.shares),
+        "confusion": confusion,
+        "why": {"confusion": no_confusion},
+        "unfit": {} if confusion or no_confusion else {"confusion": "The model's measure returns no confusion matrix."},
         "worlds": _worlds(events),
         "attempts": len(attempts(events)),
         "wall_seconds": wall_seconds(events, _last_sign(path) if status.get("state") == "running" else ""),
-        "samples_per_second": status.get("samples_per_second") or (train[-1][3] if train else None),
+        "samples_per_second": status.get("samples_per_second") or (train[-1]["samples_per_second"] if train else None),
         "weights_sha256": status.get("weights_sha256", "") if status.get("state") == "finished" else "",
         "command": command(made_by),
-        "curves": {"train": thin(train, rows, 1), "test": thin(test, rows, 1), "lines": len(train) + len(test)},
+        "curves": {"train": _curves(train, TRAIN, rows), "test": _curves(test, (*TEST, *names), rows)},
         "marks": marks(events)[-MARKS:],
         "life": life(events),
         "config": _settings(settings),
@@ -72,15 +78,55 @@ def plain(value: Any) -> Any:
     return config.without_secrets(value) if isinstance(value, str) else value
 
 
-def _record(file: Path) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Rows of TRAIN, rows of TEST."""
-    train, test = [], []
-    for line in jsonl.read(file):
-        if line["kind"] == "train":
-            train.append([line[name] for name in TRAIN])
-        else:
-            test.append([line.get(name, 0) for name in TEST])
-    return train, test
+def _lines(file: Path) -> tuple[list[Facts], list[Facts]]:
+    """The lines of metrics.jsonl: those of training, those of evaluations."""
+    lines = list(jsonl.read(file))
+    return [line for line in lines if line["kind"] == "train"], [line for line in lines if line["kind"] == "test"]
+
+
+def _result(described: Description, line: Facts) -> Facts:
+    """An evaluation for people: the metric in front as `value` and, of a share, `of`; the others in one text."""
+    first, *others = described.names
+    text, number = described.text(first, line), described.value(first, line)
+    below = line.get(described.shares[first][1]) if first in described.shares else None
+    value, of = (text, "")
+    if isinstance(below, int) and number is not None:
+        value, of = str(round(number * below)), f"/{below}"
+    return {
+        "epoch": line["epoch"],
+        "name": first,
+        "value": value,
+        "of": of,
+        "text": text if of else "",
+        "others": ", ".join(f"{name} {described.text(name, line)}" for name in others[:MOST_METRICS]),
+    }
+
+
+def _best(described: Description, lines: list[Facts]) -> Facts | None:
+    """The best evaluation by the metric that decides, None if that is unknown; `is_last`: the last one is as good."""
+    line = described.best_of(lines)
+    if line is None:
+        return None
+    name = described.best
+    is_last = described.value(name, line) == described.value(name, lines[-1])
+    return {"epoch": line["epoch"], "text": f"{name} {described.text(name, line)}", "is_last": is_last}
+
+
+def _confusion(path: Path, evaluated: bool) -> tuple[list[list[int]], str]:
+    """(the newest confusion matrix, why there is none yet); ([], "") for a model that measures none."""
+    matrix = results.square(tables.read(path, "confusion"))
+    if len(matrix) > MOST_CLASSES:
+        file = path / layout.TABLES / "confusion.json"
+        return [], f"The confusion matrix of {len(matrix)} classes is too large for this page: it is in {file}."
+    return matrix, "" if matrix or evaluated else "Not evaluated yet: the test set is measured after each epoch."
+
+
+def _curves(lines: list[Facts], columns: Sequence[str], rows: int) -> Facts:
+    """The columns of the lines as rows, of which no more are kept than fit the page: wide ones are fewer."""
+    table = [[line.get(name) for name in columns] for line in lines]
+    most = max(rows * len(TRAIN) // max(len(TRAIN), len(columns)), 12)
+    at = next((at for at, name in enumerate(columns) if name not in TEST), 0)
+    return {"columns": list(columns), "rows": thin(table, most, at)}
 
 
 def thin(rows: Sequence[list[Any]], most: int, column: int) -> list[list[Any]]:
@@ -90,7 +136,7 @@ def thin(rows: Sequence[list[Any]], most: int, column: int) -> list[list[Any]]:
 
     def height(at: int) -> float:
         value = rows[at][column]
-        return value if math.isfinite(value) else math.inf
+        return value if isinstance(value, int | float) and math.isfinite(value) else math.inf
 
     kept = {0, len(rows) - 1}
     edges = [len(rows) * part // (most // 2 - 1) for part in range(most // 2)]
@@ -125,7 +171,7 @@ def marks(events: list[Event]) -> list[Facts]:
             found.append({"step": event["step"], "kind": "stopped", "text": _ended(event)})
         elif event["event"] == "resume":
             if found and found[-1]["kind"] == "stopped" and found[-1]["step"] == event["step"]:
-                found.pop()  # the resume tells of its stop
+                found.pop()  # the text of the resume begins with the stop
             resized = event.get("world_size_before") not in (None, event["world_size"])
             kind, text = "resized" if resized else "resumed", f"{_ended(before)}; {_text(event)}"
             found.append({"step": event["step"], "kind": kind, "text": text})
@@ -141,7 +187,7 @@ def _ended(event: Event) -> str:
 
 
 def life(events: list[Event]) -> list[Facts]:
-    """One row an event, checkpoints in a row as one; the middle of a long life is left out, and said."""
+    """One row an event, checkpoints in a row as one; a row says how many of the middle are left out."""
     rows: list[Facts] = []
     saved = 0
     for event in events:
@@ -177,15 +223,6 @@ def _worlds(events: list[Event]) -> list[int]:
     return [size for before, size in pairwise([0, *sizes]) if size != before]
 
 
-def provenance(path: Path) -> Facts:
-    """What provenance.json says, {} if there is none."""
-    try:
-        content: Facts = json.loads((path / "provenance.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return content
-
-
 def command(made_by: Facts) -> str:
     """The command that the last attempt was started with, as torchrun takes it where there were more ranks."""
     ranks, given = int(made_by.get("world_size", 1)), str(made_by.get("command", ""))
@@ -204,7 +241,7 @@ def _settings(settings: Config) -> list[list[Any]]:
 
 
 def _last_sign(path: Path) -> str:
-    """When the run's record was last written, as events.jsonl writes it; '' if there is none."""
-    files = [path / name for name in ("metrics.jsonl", "events.jsonl", "status.json")]
+    """When the run's files were last written, as events.jsonl writes times; '' if there are none."""
+    files = [path / name for name in (layout.METRICS, layout.EVENTS, layout.STATUS)]
     times = [file.stat().st_mtime for file in files if file.exists()]
     return datetime.fromtimestamp(max(times)).astimezone().isoformat(timespec="seconds") if times else ""

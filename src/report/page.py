@@ -1,9 +1,11 @@
 """The page of a run, or of several side by side: a template filled with one JSON object."""
 
 import base64
+import copy
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -11,78 +13,124 @@ from torch import Tensor, nn
 from src import gallery
 from src.data import dataset as data
 from src.data.dataset import DataSet, Spec, Split
-from src.errors import JobFailed, UserError
+from src.errors import Damaged, JobFailed, UserError
 from src.files import write_text
 from src.models import Model
 from src.predict import picture
 from src.report import facts
 from src.report.facts import Facts
-from src.run import trained
-from src.run.checkpoint import weights_sha256
+from src.run import archive, layout, trained
+from src.run.checkpoint import BEST, newest_first
 from src.schema import Config
 from src.world.world import World
 
-NAME, COMPARED = "report.html", "compare.html"
+NAME, COMPARED = layout.REPORT, "compare.html"
 TEMPLATE = Path(__file__).with_name("report.html")
 PARTS = ("report.css", "report_page.js", "report_curves.js", "report_pictures.js", "report_draw.js")
 ROWS = 800  # points of each curve of all runs together: what keeps the page under 300 kB
 WRONG = 24
 SIDE = 32  # pictures of larger sides are thinned
+MOST_TEMPLATES = 40
+DRAWN_CLASSES = 10
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the pictures are made of; `missing` says why, where there is no module or no test set."""
+class Sources:
+    """What the pictures are made of: a model with the weights of `checkpoint`, and the test set.
+
+    `missing` says why there is no module, or no test set.
+    """
 
     model: Model | None = None
     module: nn.Module | None = None
     spec: Spec | None = None
     test: Split | None = None
-    source: str = ""
+    checkpoint: str = ""
     missing: str = ""
 
 
-def at_the_end(path: Path, settings: Config, model: Model, module: nn.Module, data: DataSet, step: int) -> None:
+def at_the_end(path: Path, settings: Config, model: Model, module: nn.Module, dataset: DataSet) -> None:
     """Write the report of a run that has just finished, from what is in memory. Raises OSError."""
-    write(path / NAME, [one(path, settings, Shown(model, module, data.spec, data.test, f"step-{step:08d}.pt"))])
+    module, checkpoint = _best(path, module)
+    write(path / NAME, [one(path, settings, Sources(model, module, dataset.spec, dataset.test, checkpoint))])
 
 
-def one(path: Path, settings: Config, shown: Shown) -> Facts:
-    """All that the page says of a run that is alone on it."""
-    found = facts.of(path, settings, ROWS)
-    if shown.module is not None and not found["weights_sha256"]:
-        found["weights_sha256"] = weights_sha256(shown.module)
-    return found | {"missing": facts.plain(shown.missing), "source": shown.source} | _pictures(settings, shown)
+def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:
+    """The module with the weights that every command uses, best.pt's or else the newest, and the checkpoint's name.
+
+    `module` has the newest ones.
+    """
+    folder = path / layout.CHECKPOINTS
+    best, newest = folder / BEST, newest_first(folder)[0]
+    if not best.exists():
+        return module, newest.name
+    if not best.samefile(newest):
+        try:
+            weights = archive.read(best)["model"]
+        except Damaged:
+            return module, newest.name
+        module = copy.deepcopy(module)
+        module.load_state_dict(weights)
+    return module, BEST
+
+
+def one(path: Path, settings: Config, sources: Sources) -> Facts:
+    """The content of the page of one run."""
+    content = facts.of(path, settings, ROWS)
+    pictures, why, unfit = _pictures(sources)
+    content["why"] |= {name: facts.plain(reason) for name, reason in why.items()}
+    content["unfit"] |= unfit
+    return content | {"checkpoint": sources.checkpoint} | pictures
 
 
 def write(file: Path, runs: list[Facts]) -> None:
     """Fill the template. Raises OSError."""
-    made = {"made": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "runs": runs}
+    content = {"made": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "runs": runs}
     page = TEMPLATE.read_text()
     for part in PARTS:
         page = page.replace(f"/* {part} */", TEMPLATE.with_name(part).read_text(), 1)
     # No "<" is left, so that no name or note can end the script it stands in.
-    text = json.dumps(made, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     write_text(file, page.replace("null /* facts */", text, 1))
 
 
-def _pictures(settings: Config, shown: Shown) -> Facts:
-    """Weights, templates and the most wrong samples, as far as they are there."""
-    model, module, spec = shown.model, shown.module, shown.spec
+def _pictures(sources: Sources) -> tuple[Facts, dict[str, str], dict[str, str]]:
+    """(weights to draw with, templates and the most wrong samples; why one is missing; why one does not fit)."""
+    content: Facts = {"weights": None, "templates": None, "wrong": None}
+    model, module, spec = sources.model, sources.module, sources.spec
     if model is None or module is None or spec is None:
-        return {"weights": None, "templates": None, "wrong": None}
-    found: Facts = {"weights": None, "templates": None, "wrong": None}
-    if linear := gallery.linear(module, spec):
-        found["templates"] = _images(gallery.grey(gallery.templates(module, spec)))
-        if spec.shape == (picture.SIDE, picture.SIDE):
-            found["weights"] = {"weight": _base64(linear[0]), "bias": _base64(linear[1])}
-    if shown.test is not None and gallery.are_pictures(spec) and gallery.classifies(model, module, spec):
-        rows = gallery.most_wrong(model, module, shown.test.to(next(module.parameters()).device), WRONG)
-        images = shown.test.inputs[[row.index for row in rows]].cpu()
-        found["wrong"] = _images(images) | {
-            "rows": [[row.index, row.truth, row.guess, round(row.probability, 6)] for row in rows]
+        return content, dict.fromkeys(("draw", "templates", "wrong"), sources.missing), {}
+    why, unfit = {}, {}
+    if fit := gallery.linear(model, module, spec):
+        content["templates"] = _images(gallery.grey(gallery.templates(fit, spec)[:MOST_TEMPLATES]))
+    else:
+        unfit["templates"] = "Weight templates need a model of one linear layer on grey pictures."
+    if fit and picture.fits(spec.shape) and spec.classes == DRAWN_CLASSES:
+        content["weights"] = {
+            "weight": _base64(fit.weight),
+            "bias": _base64(fit.bias),
+            "divisor": fit.divisor,
+            "activation": fit.activation,
         }
-    return found
+    else:
+        unfit["draw"] = f"Drawing needs a model of one linear layer for {DRAWN_CLASSES} classes on 28 x 28 grey pixels."
+    if not gallery.are_pictures(spec):
+        kind = f"{spec.shape} of {str(spec.dtype).removeprefix('torch.')}"
+        unfit["wrong"] = f"Pictures of what is wrong need pictures as inputs; these are {kind}."
+    elif not gallery.classifies(model, module, spec):
+        unfit["wrong"] = "Pictures of what is wrong need a model that gives a probability for each class."
+    elif sources.test is None:
+        why["wrong"] = sources.missing
+    else:
+        content["wrong"] = _wrong(model, module, sources.test)
+    return content, why, unfit
+
+
+def _wrong(model: Model, module: nn.Module, test: Split) -> Facts:
+    """The most wrong samples: their pictures, and [index, truth, guess, probability] of each."""
+    rows = gallery.most_wrong(model, module, test.to(next(module.parameters()).device), WRONG)
+    images = test.inputs[[row.index for row in rows]].cpu()
+    return _images(images) | {"rows": [[row.index, row.truth, row.guess, round(row.probability, 6)] for row in rows]}
 
 
 def _images(images: Tensor) -> Facts:
@@ -99,41 +147,50 @@ def _base64(tensor: Tensor) -> str:
     return base64.b64encode(tensor.contiguous().numpy().tobytes()).decode()
 
 
-def shown(path: Path, settings: Config) -> Shown:
-    """The newest weights and the test set, as far as they are here."""
+def sources_of(path: Path, settings: Config) -> Sources:
+    """The weights of best.pt, or else the newest, and the test set, as far as they are here.
+
+    The model's code is the run's copy: the file that it was trained with may have been edited since.
+    """
     try:
-        run = trained.load(path, best=False)
-    except UserError as error:
-        return Shown(missing=str(error))
-    try:
-        return Shown(run.model, run.module, run.spec, _test(path, settings), run.checkpoint.name)
+        run = trained.load(path, model_file=layout.model_copy(path))
     except (UserError, JobFailed) as error:
-        return Shown(run.model, run.module, run.spec, None, run.checkpoint.name, str(error))
+        return Sources(missing=str(error))
+    loaded = Sources(run.model, run.module, run.spec, checkpoint=run.checkpoint.name)
+    try:
+        return replace(loaded, test=_test(path, settings))
+    except (UserError, JobFailed) as error:
+        return replace(loaded, missing=str(error))
 
 
 def _test(path: Path, settings: Config) -> Split:
-    """The run's own test set; a report fetches nothing. Raises UserError."""
+    """The test set of the run; a report fetches nothing. Raises UserError."""
     folder = data.folder(settings.data)
     if not all((folder / name).exists() for name in data.FILES):
         raise UserError(f"{settings.data.name} is not in {folder}, from here: no pictures of what it gets wrong")
-    found = data.load(settings.data, World(), print)
-    recorded = facts.provenance(path).get("data", {}).get("sha256", found.checksums)
-    if recorded != found.checksums:
+    dataset = data.load(settings.data, World(), print)
+    recorded = layout.read_provenance(path).get("data", {}).get("sha256", dataset.checksums)
+    if recorded != dataset.checksums:
         raise UserError(f"{folder} holds other data than the run was trained on: no pictures of what it gets wrong")
-    return found.test
+    return dataset.test
 
 
-def report(paths: list[Path], file: Path | None) -> Path:
-    """Write the page of one run or several; returns where it is. Raises UserError."""
-    settings = [facts.settings_of(path) for path in paths]
+def report(paths: list[Path], file: Path | None, note: Callable[[str], None] = lambda _: None) -> Path:
+    """Write the page of one run or several; returns where it is. `note` gets a line on the weights of the pictures.
+
+    Raises UserError.
+    """
+    settings = [layout.load_settings(path) for path in paths]
     if len(paths) == 1:
         file = file or paths[0] / NAME
-        runs = [one(paths[0], settings[0], shown(paths[0], settings[0]))]
+        sources = sources_of(paths[0], settings[0])
+        note(f"weights of {sources.checkpoint}" if sources.checkpoint else f"without pictures: {sources.missing}")
+        runs = [one(paths[0], settings[0], sources)]
     else:
         file = file or paths[0].parent / COMPARED
         rows = max(ROWS // len(paths), 12)
         runs = [
-            facts.of(path, chosen, rows) | {"life": [], "confusion": []}  # not shown of several
+            facts.of(path, chosen, rows) | {"life": [], "confusion": []}  # on the page of one run alone
             for path, chosen in zip(paths, settings, strict=True)
         ]
     try:

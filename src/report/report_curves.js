@@ -2,8 +2,8 @@
 // The curves: plain SVG, redrawn to the width they have, with one cursor for all.
 
 const HEIGHT = 210, EDGES = { left: 52, right: 10, top: 18, bottom: 24 };
-const watchers = []; // each is told the step under the pointer, or null
-const LAST_STEP = Math.max(1, ...PAGE.runs.flatMap((run) => [...run.curves.train, ...run.curves.test].map((row) => row[0])));
+const watchers = []; // each is called with the step under the pointer, or null
+const LAST_STEP = Math.max(1, ...PAGE.runs.flatMap((run) => [...run.curves.train.rows, ...run.curves.test.rows].map((row) => row[0])));
 
 const point = (step) => watchers.forEach((watch) => watch(step));
 
@@ -58,7 +58,7 @@ function curve(points, x, y) {
   return path;
 }
 
-// series: [{ name, colour, points: [[step, value]], dots }]; format: a value in words, or for an axis whose ticks are so far `apart`.
+// series: [{ name, colour, points: [[step, value]], dots }]; format: a value as text, or for an axis whose ticks are so far `apart`.
 function chart(title, series, format, zero = false) {
   series = series.filter((one) => one.points.some(([, value]) => value !== null));
   if (!series.length) return;
@@ -70,12 +70,12 @@ function chart(title, series, format, zero = false) {
   const frame = make("div");
   const figure = make("figure", { class: "chart" }, make("div", { class: "chart-head" }, make("h3", {}, title), at), legend, frame);
   content("curves").append(figure);
-  const shown = { svg: null, x: null };
-  const draw = () => Object.assign(shown, plot(frame, title, series, scale, format));
-  watchers.push((step) => tell(step, shown, series, values, at, format));
+  const drawn = { svg: null, x: null };
+  const draw = () => Object.assign(drawn, plot(frame, title, series, scale, format));
+  watchers.push((step) => readOut(step, drawn, series, values, at, format));
   draw();
   new ResizeObserver(draw).observe(frame);
-  tell(null, shown, series, values, at, format);
+  readOut(null, drawn, series, values, at, format);
 }
 
 function plot(frame, title, series, scale, format) {
@@ -112,8 +112,8 @@ function plot(frame, title, series, scale, format) {
 function markAll(svg, x) {
   PAGE.runs.forEach((run, of) => run.marks.forEach((mark, number) => {
     const line = { x1: x(mark.step), x2: x(mark.step), y1: EDGES.top - 3, y2: HEIGHT - EDGES.bottom };
-    const said = make("title", {}, `step ${whole(mark.step)}: ${mark.text}`);
-    svg.append(make("line", { class: RUN ? "mark" : `mark c${of % 8}`, ...line }, said));
+    const tip = make("title", {}, `step ${whole(mark.step)}: ${mark.text}`);
+    svg.append(make("line", { class: RUN ? "mark" : `mark c${of % 8}`, ...line }, tip));
     if (RUN) svg.append(make("text", { class: "mark-label", x: x(mark.step), y: EDGES.top - 7 }, String(number + 1)));
   }));
 }
@@ -121,8 +121,8 @@ function markAll(svg, x) {
 // The pointer, a finger and the arrow keys choose the step.
 function listen(svg, width) {
   const follow = (event) => {
-    const box = svg.getBoundingClientRect(), place = ((event.clientX - box.left) * width) / box.width;
-    point(Math.min(LAST_STEP, Math.max(0, ((place - EDGES.left) / (width - EDGES.left - EDGES.right)) * LAST_STEP)));
+    const box = svg.getBoundingClientRect(), along = ((event.clientX - box.left) * width) / box.width;
+    point(Math.min(LAST_STEP, Math.max(0, ((along - EDGES.left) / (width - EDGES.left - EDGES.right)) * LAST_STEP)));
   };
   svg.addEventListener("pointermove", follow);
   svg.addEventListener("pointerdown", follow);
@@ -140,18 +140,18 @@ function listen(svg, width) {
   });
 }
 
-function tell(step, shown, series, values, at, format) {
+function readOut(step, drawn, series, values, at, format) {
   const found = series.map((one) => (step === null ? one.points.findLast(([, value]) => value !== null) : nearest(one.points, step)));
   found.forEach(([, value], index) => {
     values[index].textContent = value === null ? "not finite" : format(value);
     values[index].value = value === null ? "NaN" : value;
   });
   at.textContent = step === null ? "last" : `step ${whole(step)}`;
-  const cursor = shown.svg.querySelector(".cursor");
+  const cursor = drawn.svg.querySelector(".cursor");
   cursor.setAttribute("visibility", step === null ? "hidden" : "visible");
-  if (step !== null) ["x1", "x2"].forEach((end) => cursor.setAttribute(end, shown.x(step)));
-  shown.svg.setAttribute("aria-valuenow", Math.round(step === null ? LAST_STEP : step));
-  shown.svg.setAttribute("aria-valuetext", `${at.textContent}: ${series.map((one, index) => `${one.name} ${values[index].textContent}`).join(", ")}`);
+  if (step !== null) ["x1", "x2"].forEach((end) => cursor.setAttribute(end, drawn.x(step)));
+  drawn.svg.setAttribute("aria-valuenow", Math.round(step === null ? LAST_STEP : step));
+  drawn.svg.setAttribute("aria-valuetext", `${at.textContent}: ${series.map((one, index) => `${one.name} ${values[index].textContent}`).join(", ")}`);
 }
 
 function summary(title, series, format) {
@@ -163,23 +163,31 @@ function summary(title, series, format) {
   return `${title} over steps: ${ends.join("; ")}`;
 }
 
+const titled = (name) => (name[0].toUpperCase() + name.slice(1)).replace(/_/g, " ");
+
+// Training columns with a chart of their own; the first one, the loss, shares its chart with the metric of its name.
+const TRAINING = {
+  lr: ["Learning rate", "rate", short],
+  samples_per_second: ["Samples per second since the start or resume", "mean", (value, apart) => (apart && value >= 1e4 ? `${short(value / 1000)}k` : whole(value))],
+};
+
 function curves() {
-  const all = (kind, column, dots, name = kind) => PAGE.runs.map((run, at) => ({
-    name: RUN ? name : run.name, colour: at % 8, dots, points: run.curves[kind].map((row) => [row[0], row[column]]) }));
-  const loss = (value, apart) => (apart ? short(value) : value.toPrecision(4));
-  const right = (value, apart) => percent(value, apart > 0.0099 ? 0 : apart > 0.00099 ? 1 : 2);
-  const speed = (value, apart) => (apart && value >= 1e4 ? `${short(value / 1000)}k` : whole(value));
-  if (RUN) {
-    chart("Loss", [...all("train", 1), { ...all("test", 1, true)[0], colour: 1 }], loss);
-    chart("Accuracy on the test set", [{ ...all("test", 2, true)[0], colour: 1 }], right);
-  } else {
-    chart("Training loss", all("train", 1), loss);
-    chart("Loss on the test set", all("test", 1, true), loss);
-    chart("Accuracy on the test set", all("test", 2, true), right);
-  }
-  chart("Learning rate", all("train", 2, false, "rate"), short, true);
-  chart("Samples per second since the start or resume", all("train", 3, false, "mean"), speed, true);
-  if (!content("curves").childElementCount) missing("curves", "Nothing is recorded yet: the first line comes after log.every steps.");
+  const all = (kind, name, options) => PAGE.runs.flatMap((run, at) => {
+    const { columns, rows } = run.curves[kind], column = columns.indexOf(name);
+    if (column < 0) return [];
+    return [{ colour: at % 8, ...options, name: RUN ? options.name : run.name, points: rows.map((row) => [row[0], row[column]]) }];
+  });
+  const trained = (name) => all("train", name, { name: "train" });
+  const tested = (name) => all("test", name, { name: "test", dots: true, ...(RUN && { colour: 1 }) });
+  const number = (value, apart) => (apart ? short(value) : value.toPrecision(4));
+  const share = (value, apart) => percent(value, apart > 0.0099 ? 0 : apart > 0.00099 ? 1 : 2);
+  const names = [...new Set(PAGE.runs.flatMap((run) => run.curves.test.columns.slice(2)))];
+  const format = (name) => (PAGE.runs.some((run) => run.shares.includes(name)) ? share : number);
+  const loss = PAGE.runs[0].curves.train.columns[1], shared = RUN && names.includes(loss);
+  chart(shared ? titled(loss) : `Training ${loss}`, [...trained(loss), ...(shared ? tested(loss) : [])], number);
+  for (const name of names) if (!(shared && name === loss)) chart(`${titled(name)} on the test set`, tested(name), format(name));
+  for (const [name, [title, label, text]] of Object.entries(TRAINING)) chart(title, all("train", name, { name: label }), text, true);
+  if (!content("curves").childElementCount) missing("curves", "No line in metrics.jsonl yet: the first one comes after log.every steps.");
   if (RUN) byId("curves").querySelector(".marks").append(...RUN.marks.map((mark) => make("li", {}, `Step ${whole(mark.step)}: ${mark.text}`)));
 }
 

@@ -58,14 +58,14 @@ function prepared(drawn, side) {
   return pixels;
 }
 
-// 28 x 28 bytes to a probability for each class: a sigmoid each, or a softmax over all, as the loss was.
-function probabilities(pixels, weight, bias, loss) {
+// 28 x 28 bytes to a probability for each class: a sigmoid each, or a softmax over all.
+function probabilities(pixels, { weight, bias, divisor, activation }) {
   const logits = Array.from(bias, (start, digit) => {
     let sum = start;
-    for (let at = 0; at < pixels.length; at += 1) sum += Math.fround(pixels[at] / 255) * weight[digit * pixels.length + at];
+    for (let at = 0; at < pixels.length; at += 1) sum += Math.fround(pixels[at] / divisor) * weight[digit * pixels.length + at];
     return sum;
   });
-  if (loss === "bce") return logits.map((logit) => 1 / (1 + Math.exp(-logit)));
+  if (activation === "sigmoid") return logits.map((logit) => 1 / (1 + Math.exp(-logit)));
   const most = Math.max(...logits), powers = logits.map((logit) => Math.exp(logit - most));
   const total = powers.reduce((sum, power) => sum + power, 0);
   return powers.map((power) => power / total);
@@ -74,37 +74,37 @@ function probabilities(pixels, weight, bias, loss) {
 // The answer beside the pad: the image as the model sees it, and ten bars.
 function answer(run) {
   const floats = (text) => new Float32Array(bytes(text).buffer);
-  const [weight, bias] = [floats(run.weights.weight), floats(run.weights.bias)];
+  const model = { ...run.weights, weight: floats(run.weights.weight), bias: floats(run.weights.bias) };
   const seen = make("canvas", { class: "seen", width: SIDE, height: SIDE, role: "img", "aria-label": "Nothing drawn yet" });
-  const rows = Array.from(bias, (_, digit) => {
+  const rows = Array.from(model.bias, (_, digit) => {
     const value = make("data", { value: "" }, "\u2013"), bar = make("i", { style: "--share: 0" });
     return { value, bar, line: make("li", {}, make("span", {}, String(digit)), make("div", { class: "bar", "aria-hidden": "true" }, bar), value) };
   });
-  const said = make("p", { role: "status", class: "lead" });
+  const status = make("p", { role: "status", class: "lead" });
   const show = (pixels, words) => {
     const image = { shape: [1, SIDE, SIDE, 1], bytes: pixels || new Uint8Array(SIDE * SIDE) };
     seen.getContext("2d").drawImage(picture(image, 0, "", photo), 0, 0);
-    const found = pixels ? probabilities(pixels, weight, bias, run.loss) : null;
-    const guess = found ? found.indexOf(Math.max(...found)) : -1;
+    const chances = pixels ? probabilities(pixels, model) : null;
+    const guess = chances ? chances.indexOf(Math.max(...chances)) : -1;
     rows.forEach(({ value, bar, line }, digit) => {
-      value.value = found ? found[digit] : "";
-      value.textContent = found ? percent(found[digit]) : "\u2013";
-      bar.style.setProperty("--share", found ? found[digit] : 0);
+      value.value = chances ? chances[digit] : "";
+      value.textContent = chances ? percent(chances[digit]) : "\u2013";
+      bar.style.setProperty("--share", chances ? chances[digit] : 0);
       line.classList.toggle("guess", digit === guess);
     });
-    said.textContent = found ? `${words || "This"}: ${words ? "the page says" : "a"} ${guess} (${percent(found[guess], 1)})` : "Draw, and it is classified as you go.";
-    seen.setAttribute("aria-label", found ? "The drawing as the model sees it, 28 x 28 pixels" : "Nothing drawn yet");
+    status.textContent = chances ? `${words || "Drawing"}: classified as ${guess} (${percent(chances[guess], 1)})` : "Draw, and it is classified as you go.";
+    seen.setAttribute("aria-label", chances ? "The drawing as the model sees it, 28 x 28 pixels" : "Nothing drawn yet");
   };
-  const list = make("ol", { class: "chances", "aria-label": "Probability of each digit" }, ...rows.map(({ line }) => line));
-  const sum = run.loss === "bce" ? "Ten sigmoids, each for itself: they need not add up to 100 %." : "";
-  return { show, seen, box: make("div", { class: "answer" }, said, list, make("p", { class: "lead" }, sum)) };
+  const list = make("ol", { class: "chances", "aria-label": "Probability of each class" }, ...rows.map(({ line }) => line));
+  const sum = model.activation === "sigmoid" ? `${rows.length} sigmoids: they need not add up to 100 %.` : "";
+  return { show, seen, box: make("div", { class: "answer" }, status, list, make("p", { class: "lead" }, sum)) };
 }
 
 // The pad: strokes by pointer, finger or arrow keys; `changed` gets its bytes.
 function pad(changed) {
   const canvas = make("canvas", { width: PAD, height: PAD, tabindex: 0, role: "application",
     "aria-label": "Drawing box. Arrow keys move the pen, space puts it down or lifts it, escape clears." });
-  const hint = make("span", { class: "hint" }, "Draw a digit here"), pen = make("span", { class: "pen" });
+  const hint = make("span", { class: "hint" }, "Draw here"), pen = make("span", { class: "pen" });
   const brush = canvas.getContext("2d", { willReadFrequently: true });
   let strokes = [], waiting = false;
   const redraw = () => {
@@ -181,7 +181,7 @@ function keyboard(canvas, pen, begin, go, clear) {
 
 function drawing(run) {
   if (!run.weights) {
-    return missing("draw", run.source ? "Drawing needs a model of one linear layer on 28 x 28 grey pixels; this one is another." : run.missing);
+    return missing("draw", run.why.draw);
   }
   const result = answer(run);
   const board = pad((drawn) => result.show(prepared(drawn, PAD)));
@@ -191,9 +191,9 @@ function drawing(run) {
     byId("draw").scrollIntoView();
   };
   content("draw").append(
-    make("p", { class: "lead" }, `Classified in this page by the weights of ${run.source}. The model sees the drawing cropped, fitted into 20 x 20 pixels and centred by its mass in 28 x 28, as MNIST was made.`),
+    make("p", { class: "lead" }, `Classified in this page by the weights of ${run.checkpoint}. The model sees the drawing cropped, fitted into 20 x 20 pixels and centred by its mass in 28 x 28, as MNIST was made.`),
     make("div", { class: "drawing" }, board.box, make("figure", {}, result.seen, make("figcaption", {}, "as the model sees it")), result.box));
   board.clear();
 }
 
-if (RUN) drawing(RUN);
+if (RUN && byId("draw")) drawing(RUN);

@@ -3,7 +3,6 @@
 
 const PAGE = JSON.parse(document.getElementById("facts").textContent);
 const RUN = PAGE.runs.length === 1 ? PAGE.runs[0] : null;
-const NOUN = PAGE.runs.every((run) => ["mnist", "digits", "kmnist"].includes(run.data.name)) ? "digit" : "class";
 
 const byId = (id) => document.getElementById(id);
 const content = (id) => document.querySelector(`#${id} .content`);
@@ -22,7 +21,7 @@ function missing(id, why) {
 }
 
 const whole = (value) => Number(value).toLocaleString("en", { maximumFractionDigits: 0 });
-const percent = (share, digits = 2) => `${(100 * share).toFixed(digits)} %`;
+const percent = (share, decimals = 2) => `${(100 * share).toFixed(decimals)} %`;
 const moment = (time) => String(time || "").slice(0, 19).replace("T", " ");
 
 function short(value) {
@@ -39,7 +38,8 @@ function duration(seconds) {
 }
 
 const ranks = (run) => (run.worlds.length ? run.worlds.join(" \u2192 ") : "?");
-const outcome = (run) => (run.result ? `${run.result.correct}/${run.result.count}` : "");
+const outcome = (run) => (run.result ? run.result.value + run.result.of : "");
+const embeddedData = (run) => run.data.embedded;
 
 function state(run) {
   if (run.state === "preempted") return `stopped${run.reason ? ` (${run.reason})` : ""}`;
@@ -48,12 +48,12 @@ function state(run) {
 }
 
 function warn() {
-  const embedded = PAGE.runs.filter((run) => run.data.name === "digits");
+  const embedded = PAGE.runs.filter(embeddedData);
   if (!embedded.length) return;
   const who = RUN ? "this run" : embedded.map((run) => run.name).join(", ");
-  const asked = embedded.find((run) => run.data.note);
-  byId("warning").textContent = `Not MNIST: ${who} trained on the embedded digits, which this job renders itself.`;
-  if (asked) byId("warning").append(make("small", {}, `They were not asked for: ${asked.data.note}.`));
+  const replaced = embedded.find((run) => run.data.note);
+  byId("warning").textContent = `Not MNIST: ${who} trained on the embedded ${embedded[0].data.name}, which this job renders itself.`;
+  if (replaced) byId("warning").append(make("small", {}, `Another data set was asked for: ${replaced.data.note}.`));
   byId("warning").hidden = false;
 }
 
@@ -61,33 +61,33 @@ function headline(run) {
   const box = make("div", { class: "headline" });
   byId("headline").append(box);
   if (!run.result) {
-    box.append(make("p", { class: "percent" }, "Not evaluated yet", make("small", {}, "the test set is counted after each epoch")));
+    box.append(make("p", { class: "percent" }, "Not evaluated yet", make("small", {}, "the test set is measured after each epoch")));
     return;
   }
-  const { correct, count, accuracy, loss, epoch } = run.result;
-  const said = make("small", {}, `of the ${run.data.name} test set after epoch ${epoch} of ${run.epochs}, loss ${loss === null ? "not finite" : loss.toFixed(4)}`);
-  if (run.best.correct > correct) said.append(`; best ${run.best.correct} after epoch ${run.best.epoch}`);
+  const { epoch, name, value, of, text, others } = run.result;
+  const detail = make("small", {}, `${text ? name : ""} on the ${run.data.name} test set after epoch ${epoch} of ${run.epochs}${others && `, ${others}`}`.trim());
+  if (run.best && !run.best.is_last) detail.append(`; best ${run.best.text} after epoch ${run.best.epoch}`);
   box.append(
-    make("p", { class: "result" }, String(correct), make("span", { class: "of" }, `/${count}`)),
-    make("p", { class: "percent" }, percent(accuracy), said),
+    make("p", { class: "result" }, value, make("span", { class: "of" }, of)),
+    make("p", { class: "percent" }, text || name, detail),
   );
 }
 
 function keyFacts(run) {
   const times = run.attempts > 1 ? ` in ${run.attempts} attempts` : "";
   const facts = [
-    ["Data set", run.data.name === "digits" ? "digits (embedded, not MNIST)" : run.data.name],
+    ["Data set", embeddedData(run) ? `${run.data.name} (embedded, not MNIST)` : run.data.name],
     ["State", state(run)],
     ["World size", run.worlds.length ? `${ranks(run)} rank${run.worlds.join() === "1" ? "" : "s"}` : "?"],
     ["Training speed", run.samples_per_second ? `${whole(run.samples_per_second)} samples/s` : "not measured yet"],
     ["Wall time", duration(run.wall_seconds) + times],
     ["Steps", whole(run.step)],
   ];
-  if (run.weights_sha256) facts.push(["SHA-256 of the weights", run.weights_sha256]);
+  if (run.weights_sha256) facts.push(["SHA-256 of the final weights", run.weights_sha256]);
   for (const [name, value] of facts) {
     const hash = name.startsWith("SHA");
-    const shown = make("dd", hash ? { class: "hash" } : {}, value);
-    byId("key-facts").append(make("div", hash ? { class: "wide" } : {}, make("dt", {}, name), shown));
+    const cell = make("dd", hash ? { class: "hash" } : {}, value);
+    byId("key-facts").append(make("div", hash ? { class: "wide" } : {}, make("dt", {}, name), cell));
   }
 }
 
@@ -107,20 +107,21 @@ function table(head, rows, className = "") {
 
 function compare() {
   const columns = [
-    ["result", outcome], ["best", (run) => (run.best ? `${run.best.correct} (epoch ${run.best.epoch})` : "")],
+    ["result", outcome], ["best", (run) => (run.best ? `${run.best.text} (epoch ${run.best.epoch})` : "")],
     ["state", state], ["data", (run) => run.data.name], ["ranks", ranks],
     ["samples/s", (run) => (run.samples_per_second ? whole(run.samples_per_second) : "")],
     ["wall time", (run) => duration(run.wall_seconds)],
   ];
-  PAGE.runs[0].config.forEach(([key], at) => {
-    const value = (run) => [].concat(run.config[at][1]).join(", ");
+  const settings = new Map(PAGE.runs.map((run) => [run, new Map(run.config.map(([key, value]) => [key, [].concat(value).join(", ")]))]));
+  for (const key of new Set(PAGE.runs.flatMap((run) => [...settings.get(run).keys()]))) { // another model has other keys
+    const value = (run) => settings.get(run).get(key) ?? "\u2013";
     if (!/^(run|data)\./.test(key) && new Set(PAGE.runs.map(value)).size > 1) columns.push([key, value]);
-  });
-  const made = [
+  }
+  const origins = [
     ["commit", (run) => (run.provenance.git ? run.provenance.git.commit.slice(0, 10) + (run.provenance.git.dirty ? " + changes" : "") : "")],
     ["torch", (run) => run.provenance.torch || ""], ["devices", (run) => [...new Set(run.provenance.devices || [])].join(", ")],
   ];
-  columns.push(...made.filter(([, value]) => new Set(PAGE.runs.map(value)).size > 1));
+  columns.push(...origins.filter(([, value]) => new Set(PAGE.runs.map(value)).size > 1));
   columns.push(["weights", (run) => run.weights_sha256.slice(0, 12)]);
   const name = (run, at) => make("span", { class: `c${at % 8}` }, make("i", { class: "swatch" }), run.name);
   content("compare").append(table(["run", ...columns.map(([head]) => head)], PAGE.runs.map((run, at) => [name(run, at), ...columns.map(([, value]) => value(run))]), "legend-table"));
@@ -138,8 +139,8 @@ function life(run) {
 function settings(run) {
   for (const [key, value, standard] of run.config) {
     const changed = JSON.stringify(value) !== JSON.stringify(standard);
-    const shown = Array.isArray(value) ? value.join(", ") : String(value);
-    content("settings").append(make("div", changed ? { class: "changed" } : {}, make("dt", {}, key), make("dd", {}, shown || "\u2013")));
+    const text = Array.isArray(value) ? value.join(", ") : String(value);
+    content("settings").append(make("div", changed ? { class: "changed" } : {}, make("dt", {}, key), make("dd", {}, text || "\u2013")));
   }
 }
 
@@ -156,6 +157,13 @@ function provenance(run) {
   else missing("provenance", "provenance.json is not there yet.");
 }
 
+// Sections that do not fit the model or its data are taken away, and one line says why.
+function takeAway(unfit) {
+  Object.keys(unfit).forEach((id) => byId(id).remove());
+  byId("unfit").textContent = `Not on this page: ${Object.values(unfit).join(" ")}`;
+  byId("unfit").hidden = !Object.keys(unfit).length;
+}
+
 function fill() {
   const names = PAGE.runs.map((run) => run.name).join(", ");
   document.title = RUN ? `${names}${RUN.result ? `: ${outcome(RUN)}` : ""}` : `Compared: ${names}`;
@@ -165,6 +173,7 @@ function fill() {
   warn();
   byId("compare").hidden = Boolean(RUN);
   byId("key-facts").hidden = !RUN;
+  if (RUN) takeAway(RUN.unfit);
   if (RUN) [headline, keyFacts, reproduce, life, settings, provenance].forEach((write) => write(RUN));
   else {
     compare();

@@ -1,17 +1,21 @@
 """A run's trained model, read back: what every command that uses one begins with."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from src import config, model_file, models
-from src.data.dataset import Spec
+from src import config, models
+from src import model_file as model_files
+from src.data import dataset as datasets
+from src.data.dataset import DataSet, Spec
 from src.errors import Damaged, UserError
 from src.models import Model
 from src.run import archive, checkpoint, layout
 from src.schema import Config
+from src.world.world import World
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,16 @@ class Trained:
     status: dict[str, Any]
 
 
-def load(path: Path, overrides: list[str] | None = None, best: bool = True) -> Trained:
+def load(path: Path, overrides: list[str] | None = None, best: bool = True, model_file: Path | None = None) -> Trained:
     """Read a run: its best checkpoint where it has one and `best`, else its newest one.
 
-    Raises UserError for what is no run or has no weights, and for a model's file that is not the run's.
+    `model_file` is where the model's code is, if not where model.name says. Raises UserError for what is no run or
+    has no weights, and for a model's file that is not the run's.
     """
     recorded = layout.load_settings(path)
     settings = config.parse([f"config={path / layout.CONFIG}", *(overrides or [])], recorded.model.file)
     file, content = _read(path, best)
-    model = models.load(_model_of(path, settings), settings.model.settings)
+    model = models.load(_model_of(path, settings, model_file), settings.model.settings)
     spec = Spec(**content["data"])
     module = model.build(spec, settings.train.seed)
     try:
@@ -48,17 +53,34 @@ def load(path: Path, overrides: list[str] | None = None, best: bool = True) -> T
     return Trained(path, settings, model, module, spec, file, layout.read_status(path))
 
 
-def _model_of(path: Path, settings: Config) -> Path:
+def data_of(run: Trained) -> DataSet:
+    """The data set that the run's settings mean, if it is of the kind that the model was trained on.
+
+    Raises UserError; renders no digits in the place of what is not there.
+    """
+    dataset = datasets.load(dataclasses.replace(run.settings.data, fallback="none"), World(), print)
+    given, known = dataset.spec, run.spec
+    for what, names in (("inputs", ("shape", "dtype")), ("targets", ("target_shape", "target_dtype"))):
+        kinds = [tuple(getattr(spec, name) for name in names) for spec in (given, known)]
+        if kinds[0] != kinds[1]:
+            texts = [f"{shape} of {str(dtype).removeprefix('torch.')}" for shape, dtype in kinds]
+            raise UserError(f"{dataset.name}: its {what} are {texts[0]}, the model was trained on {texts[1]}")
+    if given.classes > known.classes:
+        raise UserError(f"{dataset.name}: has {given.classes} classes, the model {known.classes}")
+    return dataset
+
+
+def _model_of(path: Path, settings: Config, chosen: Path | None) -> Path:
     """The model's file, if it is the one that the run was trained with. Raises UserError."""
     copy, code = layout.model_copy(path), layout.read_provenance(path).get("model", {}).get("sha256")
     try:
-        file = model_file.find(settings.model.name)
+        file = model_files.find(str(chosen.absolute()) if chosen else settings.model.name)
     except UserError:
-        if copy is None:
+        if copy is None or chosen is not None:
             raise
         return copy  # the file has gone, or this is another machine
-    if code is not None and model_file.code_sha256(file) != code:
-        fix = f"put the run's own copy back: cp {copy} {file}" if copy else "check out the code that trained it"
+    if code is not None and model_files.code_sha256(file) != code:
+        fix = f"the copy of the file that did: --model {copy}" if copy else "check out the code that trained it"
         raise UserError(f"{path}: {file} is not the file that trained it", fix=fix)
     return file
 

@@ -1,4 +1,4 @@
-"""As whom and where a run is tracked: what the settings, W&B's environment and W&B's own files say of it.
+"""W&B's mode, key, project and run id, from the settings, W&B's environment variables and its settings files.
 
 Nothing here imports wandb or asks a server.
 """
@@ -15,14 +15,14 @@ from src.config import without_secrets
 from src.schema import Track
 
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
-SHOWN = 200  # characters of a foreign error
+LONGEST = 200  # characters of an error of W&B
 
 
 def mode(settings: Track) -> str:
     """online, offline or disabled. `auto` asks WANDB_MODE (or `wandb offline`), then whether a key is set up."""
     if settings.wandb != "auto":
         return settings.wandb
-    return MODES.get(_said("mode"), "online" if has_key() else "offline")
+    return MODES.get(_setting("mode"), "online" if has_key() else "offline")
 
 
 def has_key() -> bool:
@@ -53,21 +53,21 @@ def run_id(path: Path) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The gist of an error, without a key or a password that it might quote."""
+    """An error in one line, without a key or a password that it might quote."""
     text = without_secrets(" ".join(str(error).split()) or type(error).__name__)
     secret = key()
-    return (text.replace(secret, "***") if len(secret) > 7 else text)[:SHOWN]
+    return (text.replace(secret, "***") if len(secret) > 7 else text)[:LONGEST]
 
 
 def server() -> str:
     """The address of the W&B server."""
-    return (_said("base_url") or "https://api.wandb.ai").rstrip("/")
+    return (_setting("base_url") or "https://api.wandb.ai").rstrip("/")
 
 
 def key() -> str:
     """The key: from WANDB_API_KEY, W&B's settings, or the host's entry in the netrc file; '' if there is none."""
-    if found := _said("api_key"):
-        return found
+    if configured := _setting("api_key"):
+        return configured
     host = urllib.parse.urlparse(server()).hostname or ""
     named = os.environ.get("NETRC")
     for file in [Path(named).expanduser()] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
@@ -79,8 +79,8 @@ def key() -> str:
     return ""
 
 
-def _said(name: str) -> str:
-    """W&B's environment variable, or else what `wandb offline` and `wandb login` left in its settings files."""
+def _setting(name: str) -> str:
+    """The value of W&B's environment variable, or else of the files that `wandb offline` and `wandb login` write."""
     if value := os.environ.get(f"WANDB_{name.upper()}"):
         return value
     folders = (os.environ.get("WANDB_DIR", ".") + "/wandb", os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb"))

@@ -1,4 +1,4 @@
-"""What W&B shows of a finished run, made with its package: templates, confusion matrix, most wrong samples."""
+"""What W&B displays of a finished run, made with its package: templates, confusion matrix, most wrong samples."""
 
 from typing import Any
 
@@ -8,34 +8,36 @@ from src import gallery
 from src.data.dataset import Spec, Split
 from src.evaluation import Metrics
 from src.models import Model
+from src.run import results
 from src.tracking.wandb_uploader import Pictures
 
 WRONG = 20  # rows in the table of the most wrong samples
-CLASSES = 100  # columns of a confusion matrix that W&B is sent
+LARGEST_CONFUSION = 100  # classes of a confusion matrix that W&B is sent
+MOST_TEMPLATES = 100
 
 
 def pictures(model: Model, module: nn.Module, spec: Spec, test: Split, metrics: Metrics) -> Pictures:
     """Makes what fits the model and its data, once W&B is there."""
 
     def make(wandb: Any) -> dict[str, Any]:
-        shown: dict[str, Any] = {}
-        confusion = metrics.tables.get("confusion", [])
-        if confusion and len(confusion) <= CLASSES:
+        content: dict[str, Any] = {}
+        confusion = results.square(metrics.tables.get("confusion"))
+        if confusion and len(confusion) <= LARGEST_CONFUSION:
             columns = ["truth", *(f"guess {label}" for label in range(len(confusion)))]
             rows = [[truth, *row] for truth, row in enumerate(confusion)]
-            shown["confusion"] = wandb.Table(columns=columns, data=rows)
+            content["confusion"] = wandb.Table(columns=columns, data=rows)
         if gallery.are_pictures(spec) and gallery.classifies(model, module, spec):
-            shown["most_wrong"] = wandb.Table(
+            content["most_wrong"] = wandb.Table(
                 columns=["image", "index", "truth", "guess", "probability"],
                 data=[
                     [_image(wandb, test.inputs[row.index]), row.index, row.truth, row.guess, row.probability]
                     for row in gallery.most_wrong(model, module, test, WRONG)
                 ],
             )
-        if len(weights := gallery.templates(module, spec)):
-            grey = gallery.grey(weights).numpy()
-            shown["templates"] = [wandb.Image(picture, caption=str(label)) for label, picture in enumerate(grey)]
-        return shown
+        if fit := gallery.linear(model, module, spec):
+            grey = gallery.grey(gallery.templates(fit, spec)[:MOST_TEMPLATES]).numpy()
+            content["templates"] = [wandb.Image(picture, caption=str(label)) for label, picture in enumerate(grey)]
+        return content
 
     return make
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from src import config
 from src.evaluation import Metrics
-from src.run import layout, tables
+from src.run import layout, results, tables
 from src.run.jsonl import Lines
 from src.run.progress import Progress
 from src.run.run import Run
@@ -19,7 +19,7 @@ FAILED_SECONDS = 5.0  # a job that failed must be gone soon: metrics.jsonl is sa
 
 
 class Tracker:
-    """Rank 0 writes; on the others every method does nothing. metrics.jsonl is the truth, W&B has a copy."""
+    """Rank 0 writes; on the others every method does nothing. W&B is sent what is in metrics.jsonl."""
 
     def __init__(self, run: Run, settings: Config, world: World, warn: Callable[[str], None]) -> None:
         self._run, self._settings, self._warn = run, settings, warn
@@ -48,10 +48,11 @@ class Tracker:
         self._write("train", progress, loss=loss, lr=lr, samples_per_second=round(rate, 1))
 
     def evaluation(self, progress: Progress, metrics: Metrics) -> None:
-        """Write what the weights get right after an epoch."""
+        """Write what was measured on the test set after an epoch, and how to read it."""
         self._write("test", progress, **metrics.as_dict())
         if self._lines is not None:
-            tables.write(self._run.path, progress.step, metrics.tables, self._warn)
+            described = metrics.tables | {results.DESCRIPTION: metrics.description}
+            tables.write(self._run.path, progress.step, described, self._warn)
 
     def position(self) -> int:
         """Bytes of metrics.jsonl that are safe on the disk, for the checkpoint."""
@@ -64,7 +65,7 @@ class Tracker:
         self._lines.append(kind=kind, **where, **values)
 
     def finish(self, pictures: Pictures | None) -> None:
-        """Send the rest to W&B, and what status.json says; a finished run has pictures."""
+        """Send the rest to W&B, and the content of status.json; a finished run has pictures."""
         if self._uploader is None:
             return
         self._uploader.end({name: value for name, value in self._run.facts.items() if name != "time"}, pictures)

@@ -1,8 +1,8 @@
-"""The copy of a run's record at Weights & Biases: made aside, never waited for, repaired from the record.
+"""The upload of metrics.jsonl to Weights & Biases, beside the training and never waited for.
 
-metrics.jsonl is the truth. A thread of rank 0 reads it and sends what W&B does not have yet, so that training
-waits for nothing, and so that a killed, requeued, resized or offline run goes on under its id without a line
-lost or doubled: each line has a number (`record`), and W&B is asked for the last one it has.
+A thread of rank 0 reads metrics.jsonl and sends the lines that W&B does not have yet. So a killed, requeued,
+resized or offline run goes on under its id without a line lost or doubled: each line has a number (`line`), and
+W&B is asked for the last one it has.
 """
 
 import json
@@ -18,35 +18,36 @@ from src.run import jsonl
 from src.schema import Track
 from src.tracking import account
 
-LOOK_SECONDS = 2.0  # between looks at the record
+LOOK_SECONDS = 2.0  # between looks at metrics.jsonl
 START_SECONDS = 2.0  # training waits so long for W&B to start: beside it, the start would take longer
 INIT_SECONDS = 15.0  # W&B's own limit is 90
 KINDS = {"train": 0, "test": 1, "final": 2}  # their order at one step
 CONTEXT = ("epoch", "samples_seen")
+LINE, BEFORE = "line", "record"  # W&B's key of a line's number, and what older runs called it
 SUFFIX = {"train": {"lr": "lr", "samples_per_second": "samples_per_second"}}
 Pictures = Callable[[Any], dict[str, Any]]
 
 
 class UploadFailed(RuntimeError):
-    """W&B took no copy; the record is whole without it."""
+    """W&B did not take the lines; metrics.jsonl is whole without it."""
 
 
 def number(line: dict[str, Any]) -> int:
-    """A line's place in the record."""
+    """The number of a line of metrics.jsonl: larger for each line that is written after it."""
     return len(KINDS) * int(line["step"]) + KINDS[line["kind"]]
 
 
 def as_metrics(line: dict[str, Any]) -> dict[str, Any]:
-    """A line of metrics.jsonl under W&B's names: train/loss, test/accuracy, lr, ..., all numbers."""
+    """A line of metrics.jsonl under W&B's names: train/loss, test/loss, lr, ..., all numbers."""
     kind = line["kind"]
-    shared = {"record": number(line), "global_step": line["step"], **{name: line[name] for name in CONTEXT}}
-    own = {name: value for name, value in line.items() if isinstance(value, (int, float)) and name not in shared}
+    shared = {LINE: number(line), "global_step": line["step"], **{name: line[name] for name in CONTEXT}}
+    numbers = {name: value for name, value in line.items() if isinstance(value, (int, float)) and name not in shared}
     plain = SUFFIX.get(kind, {})
-    return shared | {plain.get(name, f"{kind}/{name}"): value for name, value in own.items() if name != "step"}
+    return shared | {plain.get(name, f"{kind}/{name}"): value for name, value in numbers.items() if name != "step"}
 
 
 class WandbUploader(threading.Thread):
-    """Sends the record at `path` as it grows. Whatever goes wrong is one warning, and never an exception."""
+    """Sends the metrics.jsonl of the run at `path` as it grows. Whatever goes wrong is one warning, no exception."""
 
     def __init__(self, path: Path, settings: Track, config: dict[str, Any], warn: Callable[[str], None]) -> None:
         super().__init__(name="wandb", daemon=True)
@@ -58,7 +59,7 @@ class WandbUploader(threading.Thread):
         self._sent, self._read = -1, 0
         self._too_late = False
         self.only_online = False
-        self.failed, self.url, self.news = "", "", 0
+        self.failed, self.url, self.lines_sent = "", "", 0
 
     def run(self) -> None:
         """The thread: open, send what is new now and then, close."""
@@ -77,7 +78,7 @@ class WandbUploader(threading.Thread):
         self._opened.wait(min(START_SECONDS, self._settings.timeout_seconds))
 
     def send(self) -> None:
-        """Send until told to finish. Raises whatever W&B raises."""
+        """Send until `end` is called. Raises whatever W&B raises."""
         run = self._open()
         self._opened.set()
         while not self._closing:
@@ -88,13 +89,13 @@ class WandbUploader(threading.Thread):
         run.finish(exit_code=self._exit_code)
 
     def end(self, summary: dict[str, Any], pictures: Pictures | None, exit_code: int = 0) -> None:
-        """What stands at the end of the record; `pictures` makes W&B's images and tables from its module."""
+        """Finish with this summary; `pictures` makes images and tables with W&B's package."""
         self._summary, self._pictures, self._exit_code = summary, pictures, exit_code
         self._closing = True
         self._wake.set()
 
     def finish(self) -> None:
-        """Wait for the copy, but not longer than track.timeout_seconds."""
+        """Wait for the upload, but not longer than track.timeout_seconds."""
         self.join(self._settings.timeout_seconds)
         if self.is_alive():
             self._too_late = True
@@ -113,7 +114,7 @@ class WandbUploader(threading.Thread):
                 if not account.has_key():  # else W&B would ask for one, on a terminal
                     raise UploadFailed("no key is set up (`wandb login`, or WANDB_API_KEY)")
                 run = self._init(wandb, "online")
-                self._sent, self.url = int(run.summary.get("record", -1)), str(run.url)
+                self._sent, self.url = _last_line(run.summary), str(run.url)
                 return run
             except Exception as error:
                 if self.only_online:
@@ -147,7 +148,7 @@ class WandbUploader(threading.Thread):
             **account.where(self._settings),
         )
         run.define_metric("global_step", hidden=True)
-        run.define_metric("record", hidden=True)
+        run.define_metric(LINE, hidden=True)
         run.define_metric("*", step_metric="global_step")
         return run
 
@@ -157,7 +158,7 @@ class WandbUploader(threading.Thread):
             if number(line) > self._sent:
                 run.log(as_metrics(line))
                 self._sent = number(line)
-                self.news += 1
+                self.lines_sent += 1
 
     def _conclude(self, run: Any) -> None:
         """The summary; for a finished run its files, and once its pictures."""
@@ -175,12 +176,17 @@ class WandbUploader(threading.Thread):
         last = {"kind": "final", "step": self._summary["step"]}
         if number(last) > self._sent:
             pictures = self._pictures(wandb) if self._pictures else {}
-            run.log({"record": number(last), "global_step": last["step"], **pictures})
+            run.log({LINE: number(last), "global_step": last["step"], **pictures})
 
 
 def push_hint(path: Path) -> str:
-    """How to repair the copy."""
+    """How to send what W&B does not have."""
     return f"`python -m src.track push {path}` sends it"
+
+
+def _last_line(summary: Any) -> int:
+    """The number of the last line that W&B has, -1 if it has none."""
+    return int(summary.get(LINE, summary.get(BEFORE, -1)))
 
 
 def _last_offline(folder: Path) -> int:
@@ -190,7 +196,7 @@ def _last_offline(folder: Path) -> int:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(piece)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         try:
-            last = max(last, int(json.loads(done.stdout)["summary"].get("record", -1)))
+            last = max(last, _last_line(json.loads(done.stdout)["summary"]))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return last

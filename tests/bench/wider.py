@@ -17,7 +17,7 @@ from src.gradients import build as gradients
 from src.optimizer import Optimizer
 from src.world.world import World
 from tests.bench.page import conditions, table, write
-from tests.helpers.models import SPEC, logistic
+from tests.helpers.bare_models import SPEC, logistic
 from tests.helpers.ranks import in_world
 
 WIDTHS = (0, 16, 64, 256, 1024)  # hidden units; 0 is the job's own model

@@ -15,7 +15,7 @@ from src.data import dataset as data
 from src.data import digits, download, strokes
 from src.errors import UserError
 from src.world.world import World
-from tests.helpers.models import SPEC, logistic
+from tests.helpers.bare_models import SPEC, logistic
 from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT
 

@@ -11,8 +11,8 @@ from src.errors import UserError
 from src.gradients import bitwise
 from src.gradients import build as gradients
 from src.world.world import World
+from tests.helpers.bare_models import bce
 from tests.helpers.gradient_steps import steps, tutorial
-from tests.helpers.models import bce
 from tests.helpers.ranks import in_world
 
 

@@ -12,8 +12,8 @@ from src.data.loader import ShardedLoader
 from src.errors import UserError
 from src.gradients import build as gradients
 from src.world.world import World
+from tests.helpers.bare_models import bce
 from tests.helpers.gradient_steps import BATCH, CPU, STEPS, big_batch, split, steps, tutorial
-from tests.helpers.models import bce
 from tests.helpers.ranks import in_world
 
 

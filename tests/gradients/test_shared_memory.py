@@ -14,8 +14,8 @@ from src.gradients import shared_memory
 from src.gradients.build import build_gradients
 from src.gradients.shared_memory import CAPACITY, SharedMemory, objection
 from src.world.world import World
+from tests.helpers.bare_models import bce
 from tests.helpers.gradient_steps import tutorial
-from tests.helpers.models import bce
 from tests.helpers.ranks import in_world
 
 

@@ -9,8 +9,8 @@ from src.data.loader import ShardedLoader
 from src.gradients import build as gradients
 from src.gradients import step as step_room
 from src.world.world import World
+from tests.helpers.bare_models import bce
 from tests.helpers.gradient_steps import BATCH, CPU, split, tutorial
-from tests.helpers.models import bce
 from tests.helpers.ranks import in_world
 
 

@@ -12,10 +12,14 @@ NOWHERE = "http://127.0.0.1:9/"  # the discard port: refuses at once
 
 
 def write_idx(file: Path, values: torch.Tensor) -> None:
-    """Write a tensor of bytes as an IDX file."""
-    header = bytes((0, 0, 8, values.dim())) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    """Write a tensor as an IDX file: of bytes, or of float32 where it is of floats."""
+    floats = values.is_floating_point()
+    numbers = values.numpy().astype(">f4") if floats else values.byte().numpy()
+    header = bytes((0, 0, 0x0D if floats else 0x08, values.dim())) + b"".join(
+        size.to_bytes(4, "big") for size in values.shape
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(header + values.to(torch.uint8).contiguous().numpy().tobytes())
+    file.write_bytes(header + numbers.tobytes())
 
 
 def write_data_set(raw: Path, train: int, test: int, seed: int = 0) -> None:

@@ -11,7 +11,7 @@ from src.data.dataset import Split
 from src.data.loader import ShardedLoader
 from src.gradients import build as gradients
 from src.world.world import World
-from tests.helpers.models import bce
+from tests.helpers.bare_models import bce
 
 CPU = torch.device("cpu")
 BATCH = 50

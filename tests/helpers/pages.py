@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 
-from src import gallery
 from src.data import dataset as data
-from src.evaluation import predict
 from src.report import page as report
 from src.run import trained
 
@@ -34,7 +32,7 @@ def written(run: Path) -> str:
 
 
 def images_of(run: Path) -> data.Split:
-    return data._split(data.folder(trained.load(run).settings.data), *data.TEST)
+    return trained.data_of(trained.load(run)).test
 
 
 def tile(page: Any, selector: str) -> torch.Tensor:
@@ -97,6 +95,6 @@ def draw(page: Any, image: torch.Tensor, by_hand: bool) -> None:
 
 def expected(run: Path, pixels: torch.Tensor) -> torch.Tensor:
     """The probabilities (n, 10) that torch computes for images of 28 x 28 bytes."""
-    loaded = trained.load(run, best=False)
+    loaded = trained.load(run)
     with torch.no_grad():
-        return gallery.probabilities(predict(loaded.module, pixels.view(-1, 784)), loaded.settings.train.loss)
+        return loaded.model.probabilities(loaded.module, pixels.view(-1, 28, 28))

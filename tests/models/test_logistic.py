@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.helpers.models import SPEC, logistic
+from tests.helpers.bare_models import SPEC, logistic
 
 
 def test_the_loss_from_logits_is_sigmoid_and_bce() -> None:

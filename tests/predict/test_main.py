@@ -31,8 +31,15 @@ def test_the_printed_prediction(best: Path, tmp_path: Path) -> None:
     assert first.endswith("[light on dark]")
     assert second.endswith("[dark on light]")
     (row,) = command("src.predict", str(best), "-", "--json", stdin=encoded(image)).stdout.splitlines()
-    assert json.loads(row)["digit"] == 1
+    assert json.loads(row)["class"] == 1
     assert len(command("src.predict", str(best), f"{tmp_path}/*.png").stdout.splitlines()) == 1
+
+
+def test_it_prints_whose_weights_classify(best: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (30, 30), 255).crop((0, 0, 20, 10))))
+    done = command("src.predict", str(best), str(tmp_path))
+    assert done.stderr.splitlines()[0] == f"weights of {best}/checkpoints/best.pt"
+    assert "weights of" not in command("src.predict", str(best), str(tmp_path), "--json").stderr
 
 
 def test_bad_pictures_are_named_and_the_others_go_on(best: Path, tmp_path: Path) -> None:
@@ -73,8 +80,8 @@ def test_unusual_file_names_and_files(best: Path, tmp_path: Path) -> None:
     done = command("src.predict", str(best), *arguments)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1, done.stderr
-    assert [Path(row["picture"]).name for row in rows[:3]] == ["[b].png", "a\\xff.png", "[b].png"]
-    assert [row.get("digit") for row in rows[:3]] == [1, 1, 1]
+    assert [Path(row["file"]).name for row in rows[:3]] == ["[b].png", "a\\xff.png", "[b].png"]
+    assert [row.get("class") for row in rows[:3]] == [1, 1, 1]
     assert rows[3]["error"].endswith("File name too long)")
     assert rows[4]["error"] == "/dev/zero: is larger than 200 MB; make it smaller"
     assert "Traceback" not in done.stderr

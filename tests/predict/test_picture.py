@@ -8,8 +8,6 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from src.data import dataset as data
-from src.evaluation import predict
 from src.predict import picture
 from src.run import trained
 from tests.helpers.images import encoded
@@ -83,21 +81,22 @@ PICTURES = 80  # of the test set, for each variant
 @pytest.mark.parametrize(("variant", "least"), [*((name, 0.95) for name in VARIANTS), ("on paper", 0.85)])
 def test_pictures_agree_with_evaluate(variant: str, least: float, best: Path) -> None:
     run = trained.load(best)
-    test = data._split(data.folder(run.settings.data), *data.TEST)
-    right = (
-        (predict(run.module, test.images[:PICTURES]).argmax(1) == test.labels[:PICTURES]).nonzero().flatten().tolist()
-    )
+    test = trained.data_of(run).test
+    guesses = run.module(test.inputs[:PICTURES]).argmax(1)
+    right = (guesses == test.targets[:PICTURES]).nonzero().flatten().tolist()
     make = VARIANTS.get(variant, lambda image: encoded(paper(image)))
     agreed = 0
     for index in right:
-        image = Image.frombytes("L", (28, 28), bytes(test.images[index].tolist()))
+        image = Image.frombytes("L", (28, 28), bytes(test.inputs[index].flatten().tolist()))
         prepared = picture.read("x", make(image))
-        agreed += int(predict(run.module, prepared.pixels.view(1, -1)).argmax()) == int(test.labels[index])
+        agreed += int(run.module(prepared.pixels[None]).argmax()) == int(test.targets[index])
     assert agreed >= least * len(right), f"{agreed} of {len(right)}"
 
 
 def test_mnist_images_are_unchanged_by_the_preparation(best: Path) -> None:
-    test = data._split(data.folder(trained.load(best).settings.data), *data.TEST)
+    test = trained.data_of(trained.load(best)).test
     for index in range(100):
-        prepared = picture.read("x", VARIANTS["as it is"](Image.frombytes("L", (28, 28), bytes(test.images[index]))))
-        assert torch.equal(prepared.pixels.flatten(), test.images[index])
+        prepared = picture.read(
+            "x", VARIANTS["as it is"](Image.frombytes("L", (28, 28), bytes(test.inputs[index].flatten())))
+        )
+        assert torch.equal(prepared.pixels, test.inputs[index])

@@ -1,8 +1,11 @@
 """The facts of a report, read from the run's files."""
 
+from pathlib import Path
 from typing import Any
 
 from src.report import facts
+from src.run import tables
+from src.run.results import Description
 
 
 def test_marks_and_life_of_every_kind() -> None:
@@ -40,3 +43,41 @@ def test_thinning_keeps_ends_and_extremes() -> None:
     assert len(kept) <= 100
     assert {0, 1234, 4321, 4999} <= {row[0] for row in kept}
     assert facts.thin(rows[:100], 100, 1) == rows[:100]
+
+
+SHARES = {"hits": ["right", "tokens"]}
+
+
+def test_the_result_is_a_fraction_only_where_it_divides_whole_numbers() -> None:
+    line = {"epoch": 2, "hits": 0.75, "loss": 1.25, "tokens": 808}  # a metric may have the name of its sum
+    found = facts._result(Description(["hits", "loss"], SHARES), line)
+    assert (found["value"], found["of"], found["text"], found["others"]) == ("606", "/808", "75.00 %", "loss 1.25")
+    found = facts._result(Description(["loss", "hits"], SHARES), line)
+    assert (found["value"], found["of"], found["text"], found["others"]) == ("1.25", "", "", "hits 75.00 %")
+    found = facts._result(Description(["loss"], {}), {"epoch": 1, "loss": float("nan")})
+    assert (found["value"], found["of"]) == ("not finite", "")
+
+
+def test_the_best_is_named_where_the_last_is_worse() -> None:
+    lines = [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}, {"epoch": 3, "loss": 0.75}]
+    described = Description(["loss"], {}, "loss", higher_is_better=False)
+    assert facts._best(described, lines) == {"epoch": 2, "text": "loss 0.5", "is_last": False}
+    assert (facts._best(described, lines[:2]) or {})["is_last"]
+    assert facts._best(Description(["loss"], {}), lines) is None
+
+
+def test_wide_tables_are_thinned_to_fewer_rows() -> None:
+    lines = [{"step": step, "epoch": step, **{f"m{number}": 1.0 for number in range(10)}} for step in range(1000)]
+    narrow = facts._curves(lines, ("step", "epoch", "m0"), 120)
+    wide = facts._curves(lines, ("step", "epoch", *(f"m{number}" for number in range(10))), 120)
+    assert len(wide["rows"]) <= 40 < len(narrow["rows"]) <= 120
+    assert facts._curves(lines[:2], ("step", "gone"), 120)["rows"] == [[0, None], [1, None]]
+
+
+def test_why_there_is_no_confusion_matrix(tmp_path: Path) -> None:
+    assert facts._confusion(tmp_path, evaluated=False)[1].startswith("Not evaluated yet")
+    assert facts._confusion(tmp_path, evaluated=True) == ([], "")
+    tables.write(tmp_path, 1, {"confusion": [[1, 2], [3, 4]]}, print)
+    assert facts._confusion(tmp_path, evaluated=True) == ([[1, 2], [3, 4]], "")
+    tables.write(tmp_path, 1, {"confusion": [[0] * 31] * 31}, print)
+    assert "of 31 classes is too large for this page" in facts._confusion(tmp_path, evaluated=True)[1]

@@ -2,13 +2,17 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.report import page as report
+from src.run import trained
+from src.run.checkpoint import newest_first
 from src.run.layout import read_status
 from tests.helpers.pages import DESKTOP, LIMIT, PHONE, Open, copy, written
 from tests.helpers.ranks import ROOT, run_job
@@ -109,7 +113,7 @@ def test_an_unfinished_run_says_what_is_missing(softmax: Path, tmp_path: Path, s
     written(bare)
     page = show(bare / report.NAME)
     assert "Not evaluated yet" in page.inner_text("header")
-    assert "Nothing is recorded yet" in page.inner_text("#curves")
+    assert "No line in metrics.jsonl yet" in page.inner_text("#curves")
     assert page.inner_text("#draw").count("has no weights yet") == 1
     assert page.locator(".missing").count() == 7
     running = copy(softmax, tmp_path / "running", without="*.pt")
@@ -175,6 +179,30 @@ def test_a_banner_warns_of_the_embedded_data_set(softmax: Path, tmp_path: Path, 
     assert "digits (embedded, not MNIST)" in page.inner_text("header")
     report.report([softmax, run], tmp_path / "both.html")
     assert "embedded trained on the embedded digits" in show(tmp_path / "both.html").inner_text("#warning")
+
+
+def test_the_pictures_are_by_best_pt_wherever_the_page_is_written(softmax: Path, tmp_path: Path) -> None:
+    """By the job, which has the last step's weights in memory, and by the command."""
+    run = copy(softmax, tmp_path / "run")
+    best, (newest, older) = run / "checkpoints" / "best.pt", newest_first(run / "checkpoints")
+    best.unlink()
+    shutil.copy(older, best)
+    last = trained.load(run, best=False)
+    assert last.checkpoint == newest
+    report.at_the_end(run, last.settings, last.model, last.module, trained.data_of(last))
+    by_job = content_of((run / report.NAME).read_text())
+    assert by_job["checkpoint"] == "best.pt"
+    assert by_job == content_of(written(run))
+    best.unlink()
+    report.at_the_end(run, last.settings, last.model, last.module, trained.data_of(last))
+    assert content_of((run / report.NAME).read_text())["wrong"] != by_job["wrong"]
+    assert content_of(written(run))["checkpoint"] == newest.name
+
+
+def content_of(page: str) -> dict[str, Any]:
+    """What the page says of its only run."""
+    run: dict[str, Any] = json.loads(page.split('id="facts">')[1].split("</script>")[0])["runs"][0]
+    return run
 
 
 def test_a_report_that_cannot_be_written_costs_a_warning(small: str, tmp_path: Path) -> None:

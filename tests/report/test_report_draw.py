@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from src.models import logistic
 from src.predict import picture
-from src.report import facts
 from src.report import page as report
+from src.run import trained
 from tests.helpers.pages import PHONE, Open, chances, draw, expected, images_of, shows, tile
 
 
@@ -19,12 +18,12 @@ def test_what_is_drawn_is_classified_as_torch_does(
 ) -> None:
     run: Path = request.getfixturevalue(kind)
     page, test = show(run / report.NAME), images_of(run)
-    likely = expected(run, test.images[:1000]).gather(1, test.labels[:1000, None]).flatten()
-    sure = [int((likely * (test.labels[:1000] == digit)).argmax()) for digit in range(number)]
+    likely = expected(run, test.inputs[:1000]).gather(1, test.targets[:1000, None]).flatten()
+    sure = [int((likely * (test.targets[:1000] == digit)).argmax()) for digit in range(number)]
     page.evaluate("document.getElementById('draw').scrollIntoView({behavior: 'instant'})")
     agreed = 0
     for digit in range(number):
-        draw(page, test.images[sure[digit]], by_hand=digit == 0)
+        draw(page, test.inputs[sure[digit]], by_hand=digit == 0)
         drawn, seen = tile(page, ".pad canvas").view(280, 280), tile(page, "canvas.seen").view(28, 28)
         assert torch.equal(picture.prepare(drawn.float() / 255).pixels, seen)
         should = expected(run, seen)[0]
@@ -89,18 +88,18 @@ class Normed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm, self.linear = nn.LayerNorm(logistic.PIXELS), nn.Linear(logistic.PIXELS, logistic.CLASSES)
+        self.norm, self.linear, self.loss = nn.LayerNorm(784), nn.Linear(784, 10), "cross_entropy"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.linear(self.norm(images))
-        return out
+        logits: torch.Tensor = self.linear(self.norm(images.flatten(1).float()))
+        return logits
 
 
 def test_a_model_that_is_not_linear_has_no_canvas(softmax: Path, tmp_path: Path, show: Open) -> None:
-    settings = facts.settings_of(softmax)
-    shown = report.Shown(Normed(), images_of(softmax), "step-1.pt")
-    report.write(tmp_path / "page.html", [report.one(softmax, settings, shown)])
+    run = trained.load(softmax)
+    sources = report.Sources(run.model, Normed(), run.spec, images_of(softmax), "step-1.pt")
+    report.write(tmp_path / "page.html", [report.one(softmax, run.settings, sources)])
     page = show(tmp_path / "page.html")
-    assert "not one linear layer" in page.inner_text("#templates")
-    assert "this one is another" in page.inner_text("#draw")
+    assert page.locator("#templates, #draw, nav a[href='#draw']").count() == 0
+    assert page.inner_text("#unfit").startswith("Not on this page: Weight templates need a model of one linear layer")
     assert page.locator(".wrongs canvas").count() == 24

@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from src import gallery
-from src.report import facts
 from src.report import page as report
-from src.run import jsonl, trained
+from src.run import layout, tables, trained
 from tests.helpers.pages import LIMIT, Open, chances, copy, expected, images_of, tile, written
 
 
 def test_counts_templates_and_the_most_wrong(softmax: Path, show: Open) -> None:
     page = show(softmax / report.NAME)
-    confusion = torch.tensor(list(jsonl.read(softmax / "metrics.jsonl"))[-1]["confusion"])
+    confusion = torch.tensor(tables.read(softmax, "confusion"))
     assert page.locator(".heat td").all_inner_texts() == [str(int(count)) for count in confusion.flatten()]
     recall = 100 * confusion.diag() / confusion.sum(1)
     precision = 100 * confusion.diag() / confusion.sum(0)
@@ -24,8 +23,8 @@ def test_counts_templates_and_the_most_wrong(softmax: Path, show: Open) -> None:
     assert [cell.strip() for cell in cells[1::4]] == [f"{value:.1f} %" for value in precision]
     assert [cell.strip() for cell in cells[2::4]] == [f"{value:.1f} %" for value in recall]
     assert page.locator(".templates canvas").count() == 10
-    run, test = trained.load(softmax, best=False), images_of(softmax)
-    wrong = gallery.most_wrong(run.module, test, "cross_entropy", report.WRONG)
+    run, test = trained.load(softmax), images_of(softmax)
+    wrong = gallery.most_wrong(run.model, run.module, test, report.WRONG)
     captions = page.locator(".wrongs figcaption").all_inner_texts()
     assert len(captions) == 24
     for row, caption in zip(wrong, captions, strict=True):
@@ -33,17 +32,18 @@ def test_counts_templates_and_the_most_wrong(softmax: Path, show: Open) -> None:
             f"is {row.truth}, guessed {row.guess}",
             pytest.approx(f"{100 * row.probability:.1f} %"),
         ]
-    assert torch.equal(tile(page, ".wrongs canvas"), test.images[wrong[0].index])
+    assert torch.equal(tile(page, ".wrongs canvas"), test.inputs[wrong[0].index].flatten())
     page.click(".wrongs button >> nth=3")
-    assert torch.equal(tile(page, "canvas.seen"), test.images[wrong[3].index])
-    assert torch.allclose(chances(page), expected(softmax, test.images[wrong[3].index])[0], atol=1e-5)
+    assert torch.equal(tile(page, "canvas.seen"), test.inputs[wrong[3].index].flatten())
+    assert torch.allclose(chances(page), expected(softmax, test.inputs[wrong[3].index])[0], atol=1e-5)
 
 
 def test_templates_are_the_weights(softmax: Path, show: Open) -> None:
     page = show(softmax / report.NAME)
     script = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 28, 28).data)"
     pixels = torch.tensor(page.eval_on_selector(".templates canvas >> nth=3", script)).view(784, 4)
-    weight = gallery.templates(trained.load(softmax, best=False).module)[3].flatten()
+    run = trained.load(softmax)
+    weight = run.module.state_dict()["linear.weight"][3]
     clear = weight.abs() > 0.1 * weight.abs().max()
     assert torch.equal(pixels[clear, 0] > pixels[clear, 2], weight[clear] > 0)  # orange speaks for, blue against
 
@@ -67,7 +67,7 @@ def test_without_the_data_there_are_no_pictures_of_it(softmax: Path, small: str,
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 70, 50), (1, 28, 28), (4, 5)])
 def test_pictures_of_any_shape(shape: tuple[int, ...], softmax: Path, tmp_path: Path, show: Open) -> None:
     images = torch.arange(24 * torch.Size(shape).numel()).view(24, *shape).to(torch.uint8)
-    found = report.one(softmax, facts.settings_of(softmax), report.Shown(None, None))
+    found = report.one(softmax, layout.load_settings(softmax), report.Sources())
     found["wrong"] = report._images(images) | {"rows": [[at, 1, 2, 0.5] for at in range(24)]}
     report.write(tmp_path / "page.html", [found])
     assert (tmp_path / "page.html").stat().st_size < LIMIT

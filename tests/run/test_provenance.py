@@ -10,7 +10,7 @@ import torch
 from src import model_file
 from src.data.dataset import DataSet, Split
 from src.run import provenance
-from tests.helpers.models import SPEC
+from tests.helpers.bare_models import SPEC
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from src import config
 from src.errors import UserError
 from src.run import archive, trained
-from tests.helpers.models import SPEC, logistic
+from tests.helpers.bare_models import SPEC, logistic
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ def netrc(home: Path, host: str) -> None:
     (home / ".netrc").chmod(0o600)
 
 
-def told(folder: Path, *lines: str) -> None:
-    """A settings file as wandb's own commands leave it."""
+def settings_file(folder: Path, *lines: str) -> None:
+    """A settings file as wandb's commands leave it."""
     folder.mkdir(parents=True)
     (folder / "settings").write_text("\n".join(["[default]", *lines]) + "\n")
 
@@ -47,20 +47,20 @@ def test_auto_is_online_where_there_is_a_key(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize(
-    ("said", "mode"), [("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("online", "online")]
+    ("value", "mode"), [("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("online", "online")]
 )
-def test_wandb_mode_beats_auto_and_no_other_setting(said: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", said)
+def test_wandb_mode_beats_auto_and_no_other_setting(value: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", value)
     assert account.mode(Track()) == mode
     assert {account.mode(Track(wandb=wanted)) for wanted in ("online", "offline")} == {"online", "offline"}
 
 
 def test_wandb_offline_and_login_are_honoured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`wandb offline` here, `wandb login --host` in the home directory: their settings files are read."""
-    told(tmp_path / ".config" / "wandb", "base_url = https://wandb.example.org")
+    settings_file(tmp_path / ".config" / "wandb", "base_url = https://wandb.example.org")
     netrc(tmp_path, "wandb.example.org")
     assert account.mode(Track()) == "online"
-    told(tmp_path / "wandb", "mode = offline")
+    settings_file(tmp_path / "wandb", "mode = offline")
     assert account.mode(Track()) == "offline"
     monkeypatch.setenv("WANDB_MODE", "online")
     assert account.mode(Track()) == "online"

@@ -5,12 +5,10 @@ from pathlib import Path
 import pytest
 
 from src import config
-from src.console import Console
 from src.evaluation import Metrics
-from src.run import jsonl
+from src.run import jsonl, results
 from src.run.progress import Progress
 from src.run.run import Run
-from src.schema import Config
 from src.tracking import account
 from src.tracking.tracker import Tracker
 from src.world.world import World
@@ -43,52 +41,45 @@ def test_secrets_are_not_written(small: str, tmp_path: Path) -> None:
     assert key.encode() not in content
 
 
-class Quiet(Console):
-    """Collects the warnings."""
-
-    def __init__(self, world: World, settings: Config) -> None:
-        super().__init__(world, settings)
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def tracker(folder: Path, rank: int = 0) -> Tracker:
-    """Records into a folder, without W&B."""
-    settings, world = (
-        config.parse(["track.wandb=disabled", f"run.root={folder}", "run.name=x"]),
-        World(rank=rank, size=2),
-    )
+    """Writes into a folder, without W&B."""
+    settings = config.parse(["track.wandb=disabled", f"run.root={folder}", "run.name=x"])
+    world = World(rank=rank, size=2)
     (folder / "x").mkdir(exist_ok=True)
-    screen = Quiet(world, settings)
-    return Tracker(Run(folder / "x", world, settings, screen.warn), settings, world, screen)
+    return Tracker(Run(folder / "x", world, settings, print), settings, world, print)
 
 
-def test_rank_0_records_what_all_ranks_call(tmp_path: Path) -> None:
+METRICS = Metrics(4, {"right": 1, "nats": 2.0}, {"hits": ("right", "count"), "nats": ("nats", "count")}, "nats", False)
+
+
+def test_rank_0_writes_what_all_ranks_call(tmp_path: Path) -> None:
     progress = Progress(epoch=1, step=7, samples_seen=70)
     for rank in (1, 0):
         made = tracker(tmp_path, rank)
         made.begin(progress)
         made.train(progress, loss=0.5, lr=0.1, rate=1234.56)
-        made.evaluation(progress, Metrics(1, 2, 0.25, [[1, 0], [1, 0]]))
+        made.evaluation(progress, METRICS)
         assert (made.position() > 0) == (rank == 0)
     train, test = jsonl.read(tmp_path / "x" / "metrics.jsonl")
     where = {"epoch": 2, "step": 7, "samples_seen": 70}
     assert train == {"kind": "train", **where, "loss": 0.5, "lr": 0.1, "samples_per_second": 1234.6}
-    assert test == {"kind": "test", **where, **Metrics(1, 2, 0.25, [[1, 0], [1, 0]]).as_dict()}
+    assert test == {"kind": "test", **where, "right": 1, "count": 4, "hits": 0.25, "nats": 0.5}
+    assert results.describe(tmp_path / "x", {}).names == ["hits", "nats"]
 
 
-def test_what_was_recorded_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
+def test_lines_and_tables_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
     progress = Progress()
     first = tracker(tmp_path)
     first.begin(progress)
     for progress.step in (1, 2, 3):
         first.train(progress, loss=0.5, lr=0.1, rate=1.0)
         if progress.step == 2:
-            progress.record = first.position()
+            progress.metrics_bytes = first.position()
+    first.evaluation(progress, METRICS)
+    progress.step = 2
     again = tracker(tmp_path)
     again.begin(progress)
+    assert not list((tmp_path / "x" / "tables").iterdir())
     again.train(Progress(step=4), loss=0.5, lr=0.1, rate=1.0)
     assert [line["step"] for line in jsonl.read(tmp_path / "x" / "metrics.jsonl")] == [1, 2, 4]
 

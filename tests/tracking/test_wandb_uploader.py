@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from src.run import jsonl, layout
+from src.run import jsonl, layout, tables
 from src.run.layout import read_status
 from src.tracking import wandb_uploader
 from tests.helpers.ranks import ROOT, good_job, torchrun
@@ -24,10 +24,8 @@ def table(tracked: TrackedRun, name: str) -> Any:
 
 
 def last_confusion(run: Path) -> list[list[int]]:
-    found: list[list[int]] = [line["confusion"] for line in jsonl.read(run / "metrics.jsonl") if "confusion" in line][
-        -1
-    ]
-    return found
+    confusion: list[list[int]] = tables.read(run, "confusion")
+    return confusion
 
 
 def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> None:
@@ -107,12 +105,12 @@ def test_a_killed_run_of_four_ranks_arrives_once_and_whole(small: str, tmp_path:
         good_job(2, tmp_path, *settings, environment=variables)
         (tracked,) = server.runs.values()
         assert before > 100
-        numbers = [line["record"] for line in received(tracked.history)]
+        numbers = [line["line"] for line in received(tracked.history)]
         assert numbers == sorted(set(numbers))
         assert set(numbers) >= {wandb_uploader.number(line) for line in jsonl.read(run / "metrics.jsonl")}
 
 
-def test_offline_files_hold_the_record_and_no_request_is_sent(small: str, tmp_path: Path) -> None:
+def test_offline_files_hold_every_line_and_no_request_is_sent(small: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         nobody = {"WANDB_BASE_URL": server.url, "HTTP_PROXY": server.url, "HTTPS_PROXY": server.url}
         done = train(small, tmp_path, **nobody)
@@ -215,10 +213,17 @@ def test_a_broken_or_missing_wandb_costs_a_warning(body: str, said: str, small: 
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("key", ["line", "record"])
+def test_runs_of_either_key_are_continued(key: str) -> None:
+    """Older runs have the number of a line under another key; their lines are not sent twice."""
+    assert wandb_uploader._last_line({key: 28, "global_step": 9}) == 28
+    assert wandb_uploader._last_line({}) == -1
+
+
 def test_a_line_becomes_metrics() -> None:
-    line = {"kind": "test", "epoch": 2, "step": 9, "samples_seen": 80, "accuracy": 0.5, "confusion": [[1]]}
+    line = {"kind": "test", "epoch": 2, "step": 9, "samples_seen": 80, "accuracy": 0.5, "kinds": [[1]]}
     assert wandb_uploader.as_metrics(line) == {
-        "record": 28,
+        "line": 28,
         "global_step": 9,
         "epoch": 2,
         "samples_seen": 80,
@@ -234,7 +239,7 @@ def test_a_line_becomes_metrics() -> None:
         "samples_per_second": 7.0,
     }
     assert wandb_uploader.as_metrics(line) == {
-        "record": 27,
+        "line": 27,
         "global_step": 9,
         "epoch": 2,
         "samples_seen": 80,
