@@ -69,6 +69,9 @@ def supervise(arguments: list[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if "LOGLEVEL" not in os.environ:  # the variable that turns on torchrun's log
         logging.disable(logging.ERROR)
+        os.environ.setdefault(
+            "TORCH_CPP_LOG_LEVEL", "ERROR"
+        )  # a rank that loses another prints a C++ stack as a warning
     with tempfile.TemporaryDirectory(prefix="torchrun-", ignore_cleanup_errors=True) as folder:
         options = elastic.parse_args([f"--log-dir={folder}", *arguments])  # type: ignore[no-untyped-call]
         if ":" in options.nnodes:

@@ -1,7 +1,9 @@
-"""python -m src.doctor: checks this host, its network and its storage before a job.
+"""Checks of a host before a job: `python -m src.doctor`.
 
-host_checks, network_checks, storage_checks    the checks; each takes a Plan and returns a Finding
-rehearsal                                      two ranks that add gradients as the job's will
-findings                                       Plan, Finding, green, yellow, red
-model_size                                     how many parameters the job's model has
+findings           Plan, the input of a check, and Finding, its result
+host_checks        software versions, GPUs, processors, shared memory, scheduler or container
+network_checks     host name, interface, port, other hosts, W&B
+storage_checks     data set, run's directory, free space
+rehearsal          two real ranks that sum gradients
+model_size         how many parameters the job's model has
 """

@@ -1,5 +1,5 @@
-"""python -m src.drill: breaks a scratch run in every way, and compares it with an unbroken one.
+"""Proof that a run survives kills, stops and damage: `python -m src.drill`.
 
-scenarios    what is done to the run
-faults       the job with one fault built in
+scenarios     SCENARIOS, each a function of a Drill (one test run)
+faults        the training job with an injected fault
 """

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.distributed.elastic.multiprocessing.errors import record  # noqa: TID251
 
 from src import console, files, train
 from src.run import archive
@@ -79,4 +78,4 @@ def _full(write: Callable[..., str], *arguments: Any) -> str:
 
 
 if __name__ == "__main__":
-    console.run_and_leave(record(main))
+    console.run_and_leave(main)

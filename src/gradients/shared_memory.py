@@ -34,6 +34,7 @@ FOLDER = Path("/dev/shm")
 
 YIELDS = 2000  # a step is over sooner; then a waiting rank sleeps rather than burn a core
 SLEEP_SECONDS = 0.0001
+LONGEST_REST_SECONDS = 0.1  # what is longer was a suspension of this process, which says nothing about the others
 
 
 class Unavailable(RuntimeError):
@@ -144,7 +145,7 @@ class SharedMemory:
 
     def _wait(self) -> None:
         flags, due, line = self._flags, self._round, CACHE_LINE // 8
-        began = time.perf_counter()
+        began, patience = time.perf_counter(), self._timeout
         for rank in self._others:
             at, turns = rank * line, 0
             while flags[at] < due:
@@ -152,14 +153,17 @@ class SharedMemory:
                 if turns < YIELDS:
                     os.sched_yield()
                 else:
-                    self._rest(rank, began)
+                    patience -= self._rest(rank, patience)
         self.waited += time.perf_counter() - began
 
-    def _rest(self, rank: int, began: float) -> None:
+    def _rest(self, rank: int, patience: float) -> float:
+        """Sleep; returns for how many seconds. Raises PeerLost if the rank died, or if no patience is left."""
+        began = time.perf_counter()
         time.sleep(SLEEP_SECONDS)
         self._peers.look()
-        if time.perf_counter() - began > self._timeout:
-            raise PeerLost(f"rank {rank} did not come within {self._timeout:.0f} s{self._peers.state(rank)}")
+        if patience > 0:
+            return min(time.perf_counter() - began, LONGEST_REST_SECONDS)
+        raise PeerLost(f"rank {rank} did not come within {self._timeout:.0f} s{self._peers.state(rank)}")
 
 
 def _share(world: World, size: int) -> mmap.mmap:

@@ -148,7 +148,8 @@ class World:
         except RuntimeError as error:
             if "/gloo/" not in str(error):
                 raise
-            reason = str(error).partition("] ")[2].partition(". ")[0]  # without gloo's source line and its advice
+            line = str(error).partition("] ")[2].partition("\n")[0]
+            reason = line.partition(". ")[0]  # without gloo's source line, its advice and the Python stack
             raise PeerLost(self.first_cause(self._lost_peer(reason))) from None
 
     def _lost_peer(self, reason: str) -> str:

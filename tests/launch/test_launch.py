@@ -272,3 +272,25 @@ def test_the_exit_code_follows_from_status_json(
     before: dict[str, Any], after: dict[str, Any], code: int, answer: int
 ) -> None:
     assert verdict(before, after, code)[0] == answer
+
+
+@pytest.mark.parametrize("exchange", ["shared_memory", "backend"])
+def test_a_rank_0_that_is_killed_is_named_in_a_line_each(exchange: str, small: str, tmp_path: Path) -> None:
+    settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=a", "train.epochs=5000")
+    job = local("2", *settings, "log.every=1", f"train.exchange={exchange}")
+    while not list(jsonl.read(tmp_path / "a" / "metrics.jsonl")):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    ranks = {environment_of(pid).get("RANK"): pid for pid in family(job.pid)}
+    os.kill(ranks["0"], signal.SIGKILL)
+    _, errors = job.communicate(timeout=240)
+    lines = errors.splitlines()
+    assert f"error: rank 0 (pid {ranks['0']}) died" in lines, errors
+    assert lines[-1].startswith("error: rank 0 failed (exit code -9)"), errors
+    assert len(lines) == 2, errors
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The variables that a process was started with."""
+    content = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in content if "=" in entry)

@@ -10,6 +10,7 @@ import pytest
 from src.interrupts import Interrupts
 from src.run import jsonl, layout
 from src.run.layout import State
+from src.world.world import World
 from tests.helpers.ranks import Job, run_job
 
 RANKS = 4
@@ -22,17 +23,22 @@ EXCHANGES = (
 )
 
 
-def killed_at_step_20(rank: int, small: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> Job:
-    """A job of four ranks, of which one is killed."""
+def at_step_20(number: signal.Signals, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the rank send itself the signal."""
     original, votes = Interrupts.vote, [0]
 
     def vote(self: Interrupts) -> bool:
         votes[0] += 1
         if votes[0] == 20 and os.environ["RANK"] == str(rank):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return original(self)
 
     monkeypatch.setattr(Interrupts, "vote", vote)
+
+
+def killed_at_step_20(rank: int, small: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> Job:
+    """A job of four ranks, of which one is killed."""
+    at_step_20(signal.SIGKILL, rank, monkeypatch)
     return run_job(RANKS, folder, *SETTINGS, f"data.root={small}", *settings)
 
 
@@ -66,3 +72,21 @@ def test_rank_0_is_named_too(
         named = errors(job)
         assert len(named) == 3
         assert all(re.match(r"rank 0 \(pid \d+\) died$", error) for error in named), f"turn {turn}: {named}"
+
+
+def test_a_stopped_rank_is_named_over_gloo_in_one_line(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but gloo's timeout tells of it; the rank is killed when the other has reported it, to end the test."""
+    at_step_20(signal.SIGSTOP, 1, monkeypatch)
+    monkeypatch.setattr(World, "let_others_read_cause", kill_stopped)
+    settings = (*SETTINGS, f"data.root={small}", "train.exchange=backend", "train.timeout_seconds=2")
+    job = run_job(2, tmp_path, *settings)
+    assert job.codes == [1, -signal.SIGKILL], job.output
+    (error,) = errors(job)
+    assert re.match(r"rank 1 did not come: pid \d+ is stopped$", error)
+    assert job.output.endswith(f"error: {error}\n"), "no line after it"
+
+
+def kill_stopped(world: World) -> None:
+    os.kill(world.processes[1].pid, signal.SIGKILL)
