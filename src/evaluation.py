@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.data.dataset import Split
+from src.data.splits import Split
 from src.models import COUNT, Model
 
 SAMPLES_AT_ONCE = 1000

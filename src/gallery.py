@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from src.data.dataset import Spec, Split
+from src.data.splits import Spec, Split
 from src.errors import ModelFailed
 from src.evaluation import SAMPLES_AT_ONCE
 from src.models import Model

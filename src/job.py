@@ -10,8 +10,9 @@ from torch import Tensor
 from src import config, gallery, models
 from src.console import Console
 from src.data import dataset as datasets
-from src.data.dataset import DataSet, Split
+from src.data.dataset import DataSet
 from src.data.loader import ShardedLoader
+from src.data.splits import Split
 from src.evaluation import Interrupted, Metrics, evaluate
 from src.gradients.build import Gradients, build_gradients, local_shards
 from src.interrupts import Interrupts

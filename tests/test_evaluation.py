@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src import evaluation, models
-from src.data.dataset import Split
+from src.data.splits import Split
 from src.evaluation import Interrupted, Metrics, evaluate
 from tests.helpers.bare_models import SPEC, logistic
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src import config, gallery, models
-from src.data.dataset import Spec, Split
+from src.data.splits import Spec, Split
 from src.models import Model
 from tests.helpers import strangers
 

@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from src import config, schema
-from src.data import download, idx
+from src.data import download
+from src.data.splits import Spec, Split, spec_of, split_of
 from src.errors import Unreachable, UserError
 from src.world.world import World
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES = TRAIN + TEST
-BYTE = torch.uint8
 
 # The folder of each data set below data.root, named by torchvision after its classes.
 FOLDERS = {
@@ -37,35 +34,6 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a model must know of its data: the shape and type of one input, and of its target.
-
-    `classes` is 0 where the targets are no classes (no single whole number each).
-    """
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    classes: int
-    target_shape: tuple[int, ...] = ()
-    target_dtype: torch.dtype = torch.int64
-
-
-@dataclass(frozen=True)
-class Split:
-    """Inputs (n, *shape) as they are stored and targets (n, ...), int64 where they are classes, on one device."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def to(self, device: torch.device) -> "Split":
-        """The same split on a device; on a GPU it is resident there."""
-        return Split(self.inputs.to(device), self.targets.to(device))
 
 
 @dataclass(frozen=True)
@@ -119,8 +87,8 @@ def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> 
         raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen})", fix="give all the same")
     first = prepared[0]
     raw = folder(dataclasses.replace(settings, name=first.name))
-    train, test = _split(raw, *TRAIN), _split(raw, *TEST)
-    return DataSet(first.name, train, test, _spec(raw, train, test), first.checksums, first.note)
+    train, test = split_of(raw, *TRAIN), split_of(raw, *TEST)
+    return DataSet(first.name, train, test, spec_of(raw, train, test, TEST[1]), first.checksums, first.note)
 
 
 def folder(settings: schema.Data) -> Path:
@@ -200,35 +168,5 @@ def _checked(name: str, raw: Path) -> dict[str, str]:
 
         pinned = digits.SHA256
     checksums = download.verify(raw, FILES, pinned)
-    _spec(raw, _split(raw, *TRAIN), _split(raw, *TEST))
+    spec_of(raw, split_of(raw, *TRAIN), split_of(raw, *TEST), TEST[1])
     return checksums
-
-
-def _split(raw: Path, inputs: str, targets: str) -> Split:
-    """The two files of a split, mapped. Raises UserError where they do not fit each other."""
-    samples, labels = idx.read(raw / inputs), idx.read(raw / targets)
-    if len(samples) != len(labels):
-        raise UserError(f"{raw}: {inputs} holds {len(samples)} samples, {targets} {len(labels)} labels")
-    if len(labels) == 0:
-        raise UserError(f"{raw / targets}: holds no samples")
-    are_classes = labels.dim() == 1 and not labels.is_floating_point()
-    return Split(samples, labels.long() if are_classes else labels)
-
-
-def _spec(raw: Path, train: Split, test: Split) -> Spec:
-    """What a model must know. Raises UserError where the splits are of different kinds."""
-    for what, one, other in (("inputs", train.inputs, test.inputs), ("targets", train.targets, test.targets)):
-        if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
-            kinds = [f"{tuple(tensor.shape[1:])} {str(tensor.dtype).removeprefix('torch.')}" for tensor in (one, other)]
-            raise UserError(f"{raw}: the training {what} are {kinds[0]}, those of the test set {kinds[1]}")
-    targets, classes = train.targets, 0
-    if targets.dim() == 1 and not targets.is_floating_point():
-        lowest, classes = min(int(targets.min()), int(test.targets.min())), int(targets.max()) + 1
-        if lowest < 0:
-            raise UserError(f"{raw}: a label is {lowest}", fix="labels are 0 or more")
-        if int(test.targets.max()) >= classes:
-            raise UserError(
-                f"{raw / TEST[1]}: holds the label {int(test.targets.max())}",
-                fix=f"the training labels are 0..{classes - 1}: a model learns those alone",
-            )
-    return Spec(tuple(train.inputs.shape[1:]), train.inputs.dtype, classes, tuple(targets.shape[1:]), targets.dtype)

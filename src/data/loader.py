@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from src import schema
-from src.data.dataset import Split
 from src.data.order import ShardSampler, draws
+from src.data.splits import Split
 
 Augment = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 # Samples gathered at once: a few steps' worth costs little more than one and stays in the cache.

@@ -1,12 +1,12 @@
 """How many parameters the job's model has: what the exchange and the checkpoints are sized by."""
 
 from src import config, models
-from src.data import dataset
-from src.data.dataset import Spec
+from src.data import dataset, splits
+from src.data.splits import Spec
 from src.schema import Config
 from src.world.world import World
 
-MNIST = Spec((28, 28), dataset.BYTE, 10)  # assumed where the data set is not here yet
+MNIST = Spec((28, 28), splits.BYTE, 10)  # assumed where the data set is not here yet
 
 
 def parameters(settings: Config) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src.run import jsonl, layout
-from src.run.checkpoint import newest_first
+from src.run.layout import newest_first
 
 RANKS = 4
 SETTINGS = (

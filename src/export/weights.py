@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src import files
-from src.data.dataset import Split
+from src.data.splits import Split
 from src.errors import JobFailed, UserError
 from src.evaluation import SAMPLES_AT_ONCE, Metrics, evaluate
 from src.export.formats import WRITERS, Differs, Outputs

@@ -1,4 +1,5 @@
 """python -m src.predict: what a run's model makes of pictures and other files.
 
-picture    a picture of a digit, prepared as MNIST's were
+classify   what the model makes of one file
+picture    a picture, prepared as the data set's were
 """

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from src import gallery
 from src.data import dataset as data
-from src.data.dataset import DataSet, Spec, Split
+from src.data.dataset import DataSet
+from src.data.splits import Spec, Split
 from src.errors import Damaged, JobFailed, UserError
 from src.files import write_text
 from src.models import Model
@@ -20,7 +21,8 @@ from src.predict import picture
 from src.report import facts
 from src.report.facts import Facts
 from src.run import archive, layout, trained
-from src.run.checkpoint import BEST, newest_first
+from src.run.checkpoint import BEST
+from src.run.layout import newest_first
 from src.schema import Config
 from src.world.world import World
 

@@ -34,12 +34,6 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def newest_first(folder: Path) -> list[Path]:
-    """The checkpoints step-N.pt of a folder by their number, not by their text."""
-    numbered = {file: file.stem.removeprefix("step-") for file in folder.glob("step-*.pt")}
-    return sorted((file for file, step in numbered.items() if step.isdigit()), key=lambda f: -int(numbered[f]))
-
-
 @dataclass
 class TrainState:
     """What training changes, and a checkpoint holds."""
@@ -127,7 +121,7 @@ class Checkpoints:
 
     def _newest(self) -> dict[str, Any] | None:
         damaged = 0
-        for file in [*newest_first(self.folder), *self.folder.glob(BEST)]:
+        for file in [*layout.newest_first(self.folder), *self.folder.glob(BEST)]:
             try:
                 return archive.read(file)
             except Damaged as error:
@@ -192,7 +186,7 @@ class Checkpoints:
         }
         digest = archive.write(layout.checkpoint(self._run.path, progress.step), content)
         self._saved_step = progress.step
-        for old in newest_first(self.folder)[self._settings.checkpoint.keep :]:
+        for old in layout.newest_first(self.folder)[self._settings.checkpoint.keep :]:
             old.unlink()
         milliseconds = round(1000 * (time.perf_counter() - began), 2)
         self._run.event("checkpoint", step=progress.step, sha256=digest, milliseconds=milliseconds)

@@ -134,6 +134,12 @@ def checkpoint(path: Path, step: int) -> Path:
     return path / CHECKPOINTS / f"step-{step:08d}.pt"
 
 
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints step-N.pt of a folder by their number, not by their text."""
+    numbered = {file: file.stem.removeprefix("step-") for file in folder.glob("step-*.pt")}
+    return sorted((file for file, step in numbered.items() if step.isdigit()), key=lambda f: -int(numbered[f]))
+
+
 def finished_line(path: Path) -> str:
     """What the job and its launchers say of a run with nothing left to do."""
     return f"{path}: is finished; train.epochs= prolongs it, checkpoint.resume=never repeats it"

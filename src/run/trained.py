@@ -10,7 +10,8 @@ from torch import nn
 from src import config, models
 from src import model_file as model_files
 from src.data import dataset as datasets
-from src.data.dataset import DataSet, Spec
+from src.data.dataset import DataSet
+from src.data.splits import Spec
 from src.errors import Damaged, UserError
 from src.models import Model
 from src.run import archive, checkpoint, layout
@@ -87,7 +88,7 @@ def _model_of(path: Path, settings: Config, chosen: Path | None) -> Path:
 
 def _read(path: Path, best: bool) -> tuple[Path, dict[str, Any]]:
     folder, problem = path / layout.CHECKPOINTS, "no checkpoint there"
-    newest_first = checkpoint.newest_first(folder)
+    newest_first = layout.newest_first(folder)
     for file in [folder / checkpoint.BEST, *newest_first] if best else newest_first:
         if file.exists():
             try:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from src import gallery
-from src.data.dataset import Spec, Split
+from src.data.splits import Spec, Split
 from src.evaluation import Metrics
 from src.models import Model
 from src.run import results

@@ -13,7 +13,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # noqa: TID251
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # noqa: TID251
+from torch.distributed import Store as Store  # type: ignore[attr-defined]  # noqa: TID251
 
 from src.errors import JobFailed, UserError
 

@@ -44,7 +44,7 @@ def test_what_is_no_idx_file_is_named(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
-    write_idx(tmp_path / "x", torch.zeros(10))
+    write_idx(tmp_path / "x", torch.zeros(10, dtype=torch.uint8))
     (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes()[:-1])
     with pytest.raises(UserError, match=r"is 17 bytes long, its header says 18: truncated or damaged"):
         idx.read(tmp_path / "x")

@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from src import config, schema
-from src.data.dataset import Split
 from src.data.loader import ShardedLoader
 from src.data.order import ShardSampler
+from src.data.splits import Split
 from src.gradients.build import local_shards
 from src.world.world import World
 

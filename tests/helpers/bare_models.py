@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src import model_file, models
-from src.data.dataset import Spec
+from src.data.splits import Spec
 from src.models import Model
 
 SPEC = Spec((28, 28), torch.uint8, 10)  # MNIST's

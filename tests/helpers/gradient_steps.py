@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src import config
-from src.data.dataset import Split
 from src.data.loader import ShardedLoader
+from src.data.splits import Split
 from src.gradients import build as gradients
 from src.world.world import World
 from tests.helpers.bare_models import bce

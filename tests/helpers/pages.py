@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from src.data import dataset as data
+from src.data.splits import Split
 from src.report import page as report
 from src.run import trained
 
@@ -31,7 +31,7 @@ def written(run: Path) -> str:
     return report.report([run], None).read_text()
 
 
-def images_of(run: Path) -> data.Split:
+def images_of(run: Path) -> Split:
     return trained.data_of(trained.load(run)).test
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from src import models
-from src.data.dataset import Spec
+from src.data.splits import Spec
 from src.errors import ModelFailed, UserError
 from src.run import jsonl
 from src.run.layout import read_status
@@ -99,18 +99,6 @@ def test_what_the_file_raises_is_shown_from_its_own_first_line(tmp_path: Path) -
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[1].startswith(f'  File "{tmp_path / "mine.py"}", line ')
     assert lines[-1] == "ZeroDivisionError: division by zero"
-
-
-def test_a_file_that_cannot_be_imported_shows_its_own_traceback(tmp_path: Path) -> None:
-    with pytest.raises(ModelFailed) as error:
-        loaded(tmp_path, "import no_such_module")
-    assert "ModuleNotFoundError: No module named 'no_such_module'" in error.value.traceback
-
-
-def test_local_modules_beside_the_file_are_imported(tmp_path: Path) -> None:
-    (tmp_path / "my_layers.py").write_text("from torch import nn\nLayer = nn.Linear\n")
-    model = loaded(tmp_path, "import my_layers", "def build(settings, data):\n    return my_layers.Layer(4, 3)\n", LOSS)
-    assert isinstance(model.build(SPEC, 0), torch.nn.Linear)
 
 
 def test_decay_is_for_matrices_alone(tmp_path: Path) -> None:

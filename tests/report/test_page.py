@@ -12,8 +12,7 @@ import pytest
 
 from src.report import page as report
 from src.run import trained
-from src.run.checkpoint import newest_first
-from src.run.layout import read_status
+from src.run.layout import newest_first, read_status
 from tests.helpers.pages import DESKTOP, LIMIT, PHONE, Open, copy, written
 from tests.helpers.ranks import ROOT, run_job
 

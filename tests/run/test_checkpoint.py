@@ -7,8 +7,7 @@ import torch
 
 from src.run import archive, jsonl
 from src.run import run as run
-from src.run.checkpoint import newest_first
-from src.run.layout import read_status
+from src.run.layout import newest_first, read_status
 from tests.helpers.ranks import Job
 from tests.helpers.short_runs import job
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from src import model_file
-from src.data.dataset import DataSet, Split
+from src.data.dataset import DataSet
+from src.data.splits import Split
 from src.run import provenance
 from tests.helpers.bare_models import SPEC
 

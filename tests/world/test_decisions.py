@@ -140,7 +140,7 @@ def test_only_a_rank_0_on_another_host_is_given_up_without_a_heartbeat(
     visible: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one host its process tells that it lives, whatever keeps its threads from running."""
-    monkeypatch.setattr(worlds, "_heartbeat", lambda *_: nullcontext())
+    monkeypatch.setattr(worlds, "heartbeat", lambda *_: nullcontext())
 
     def slowly() -> str:
         time.sleep(3)

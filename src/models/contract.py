@@ -1,0 +1,203 @@
+"""A model's file seen by the job: what it is asked for, and what is made of its results."""
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from src.errors import ModelFailed, UserError
+
+Sums = dict[str, Tensor]
+COUNT = "count"  # the number of samples, a divisor in METRICS
+DIVISION = re.compile(r"(\w+) / (\w+)")
+DIRECTIONS = {"max": True, "min": False}
+
+
+class Data(Protocol):
+    """What the data set tells a model of itself; `src.data.dataset.Spec` is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the inputs."""
+
+    @property
+    def classes(self) -> int:
+        """Labels are below it; 0 where the targets are no classes."""
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Of one target; () where it is a single number."""
+
+    @property
+    def target_dtype(self) -> torch.dtype:
+        """Of the targets."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's file that keeps the contract, with its settings."""
+
+    path: Path
+    module: ModuleType
+    settings: Any
+
+    @property
+    def augments(self) -> bool:
+        """Whether training inputs are changed at random."""
+        return hasattr(self.module, "augment")
+
+    def build(self, data: Data, seed: int) -> nn.Module:
+        """A module whose initial weights depend on the seed alone. Raises UserError where `build` returns none."""
+        torch.manual_seed(seed)
+        with self.user_code():
+            built = self.module.build(self.settings, data)
+        if not isinstance(built, nn.Module):
+            raise self.broken("build", f"returned {kind_of(built)}", "an nn.Module")
+        if not any(parameter.requires_grad for parameter in built.parameters()):
+            raise self.broken("build", "returned a module without parameters to train", "at least one")
+        return built
+
+    def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor]:
+        """(sum of the losses over the items, number of items)."""
+        with self.user_code():
+            result = self.module.loss(module, inputs, targets)
+        return result  # type: ignore[no-any-return]
+
+    def measure(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Sums:
+        """Sums over the samples by name; without a `measure` in the file the loss and its items."""
+        with self.user_code():
+            if hasattr(self.module, "measure"):
+                return self.module.measure(module, inputs, targets)  # type: ignore[no-any-return]
+            loss, items = self.module.loss(module, inputs, targets)
+            return {"loss": loss, "items": torch.as_tensor(items)}
+
+    def augment(self, inputs: Tensor, targets: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and targets changed by random numbers, one row of `draws` a sample."""
+        with self.user_code():
+            result = self.module.augment(inputs, targets, draws)
+        return result if isinstance(result, tuple) else (result, targets)
+
+    def parameter_groups(self, module: nn.Module, decay: bool) -> list[dict[str, Any]]:
+        """Groups of parameters as torch.optim takes them; by default none decays that has
+        less than two dimensions.
+        """
+        if hasattr(self.module, "parameter_groups"):
+            with self.user_code():
+                return list(self.module.parameter_groups(module, self.settings))
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not decay:
+            return [{"params": trained}]
+        groups: list[dict[str, Any]] = [
+            {"params": [parameter for parameter in trained if parameter.dim() > 1]},
+            {"params": [parameter for parameter in trained if parameter.dim() < 2], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def probabilities(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """(n, classes): how probable each class is."""
+        with self.user_code():
+            if hasattr(self.module, "probabilities"):
+                return self.module.probabilities(module, inputs)  # type: ignore[no-any-return]
+            result: Tensor = module(inputs).softmax(-1)
+        return result
+
+    def metrics(self, sums: list[str]) -> dict[str, tuple[str, str]]:
+        """For each metric the sum and its divisor, the one that is shown first in front.
+
+        `sums` are the names of the scalars that `measure` returned. Raises UserError for a division by what is not
+        measured.
+        """
+        given = getattr(self.module, "METRICS", None)
+        if given is None and not hasattr(self.module, "measure"):
+            given = {"loss": "loss / items"}
+        if given is None:
+            given = {name: f"{name} / {COUNT}" for name in sums}
+        if not isinstance(given, dict) or not given:
+            raise self.broken("METRICS", f"is {kind_of(given)}", 'a dict such as {"accuracy": "correct / count"}')
+        found = {}
+        for name, text in given.items():
+            division = DIVISION.fullmatch(str(text))
+            if not division or not {*division.groups()} <= {*sums, COUNT}:
+                known = ", ".join([*sums, COUNT])
+                raise self.broken("METRICS", f"has {name}: {text!r}", f"'SUM / DIVISOR', both of {known}")
+            found[str(name)] = (division[1], division[2])
+        return found
+
+    def best(self, metrics: list[str]) -> tuple[str, bool]:
+        """(the metric that decides which weights are the best, whether higher is better). Raises UserError."""
+        default = "min loss" if "loss" in metrics else f"min {metrics[0]}"
+        text = getattr(self.module, "BEST", default)
+        direction, _, name = str(text).partition(" ")
+        if direction not in DIRECTIONS or name not in metrics:
+            raise self.broken("BEST", f"is {text!r}", f"'max' or 'min' and one of {', '.join(metrics)}")
+        return name, DIRECTIONS[direction]
+
+    def check(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+        """Try `loss` and `measure` on a few samples. Raises UserError where a result is none that the job can use."""
+        training = module.training
+        module.eval()
+        try:
+            with torch.no_grad():
+                self._check_loss(self.loss(module, inputs, targets))
+                self._check_measure(self.measure(module, inputs, targets))
+        finally:
+            module.train(training)
+
+    def _check_loss(self, result: object) -> None:
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise self.broken("loss", f"returned {kind_of(result)}", "(sum over the items, number of items)")
+        loss, items = result
+        if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
+            raise self.broken("loss", f"returned {kind_of(loss)} as the sum", "a float tensor without dimensions")
+        if not isinstance(items, int | float) and not (isinstance(items, Tensor) and items.dim() == 0):
+            raise self.broken("loss", f"returned {kind_of(items)} as the number of items", "a number")
+
+    def _check_measure(self, sums: object) -> None:
+        if not isinstance(sums, dict) or not sums or not all(isinstance(name, str) for name in sums):
+            raise self.broken("measure", f"returned {kind_of(sums)}", "a dict of tensors by name")
+        for name, value in sums.items():
+            if not isinstance(value, Tensor | int | float):
+                raise self.broken("measure", f"returned {kind_of(value)} as {name}", "a tensor or a number")
+        if COUNT in sums:
+            raise self.broken("measure", f"returned {COUNT}", "another name: the job counts the samples itself")
+        scalars = [name for name, value in sums.items() if not isinstance(value, Tensor) or value.dim() == 0]
+        self.best(list(self.metrics(scalars)))
+
+    def broken(self, name: str, found: str, expected: str) -> UserError:
+        """The error for a name that breaks the contract."""
+        return UserError(f"{self.path}: {name}: {found}", fix=f"expected {expected} (docs/your-model.md)")
+
+    @contextmanager
+    def user_code(self) -> Iterator[None]:
+        """Around a call of the model's file: an error becomes ModelFailed, whose traceback begins in the file."""
+        try:
+            yield
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            files = [Path(frame.filename) for frame in frames]
+            first = next((at for at, file in enumerate(files) if file == self.path), None)
+            if first is None:
+                raise
+            lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames[first:])]
+            lines += traceback.format_exception_only(error)
+            raise ModelFailed(f"{type(error).__name__}: {error}", "".join(lines)) from None
+
+
+def kind_of(value: object) -> str:
+    """A value in a few words."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return "None" if value is None else f"a {type(value).__name__}"
