@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from src.data.splits import Spec, Split
-from src.errors import ModelFailed
 from src.evaluation import SAMPLES_AT_ONCE
 from src.models import Model
 
@@ -66,7 +65,7 @@ def classifies(model: Model, module: nn.Module, spec: Spec) -> bool:
     try:
         with evaluating(module) as device:
             chances = model.probabilities(module, torch.zeros(1, *spec.shape, dtype=spec.dtype, device=device))
-    except (ModelFailed, RuntimeError, AttributeError, TypeError, ValueError, IndexError):
+    except Exception:  # any model's forward, tried on what it never promised to take
         return False
     is_row = isinstance(chances, Tensor) and chances.shape == (1, spec.classes) and chances.is_floating_point()
     return is_row and bool(((chances > -1e-3) & (chances < 1 + 1e-3)).all())
@@ -81,20 +80,26 @@ def linear(model: Model, module: nn.Module, spec: Spec) -> Linear | None:
     noise = torch.randint(0, 256, (8, *spec.shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     if spec.dtype != noise.dtype:
         return None
+    try:
+        return _fit(model, module, weights[0].detach().cpu().float(), noise)
+    except Exception:  # as above
+        return None
+
+
+def _fit(model: Model, module: nn.Module, weight: Tensor, noise: Tensor) -> Linear | None:
+    """How the model's logits and probabilities of the noise follow from the matrix; None if they do not."""
     with evaluating(module) as device:
-        logits, chances = module(noise.to(device)).cpu().float(), model.probabilities(module, noise.to(device)).cpu()
-        weight, bias = (
-            weights[0].detach().cpu().float(),
-            module(torch.zeros_like(noise[:1]).to(device))[0].cpu().float(),
-        )
-        unscaled = noise.flatten(1).float() @ weight.T
+        inputs = noise.to(device)
+        logits, chances = module(inputs).cpu().float(), model.probabilities(module, inputs).cpu().float()
+        bias = module(torch.zeros_like(inputs[:1]))[0].cpu().float()
+    unscaled = noise.flatten(1).float() @ weight.T
     scale = float((unscaled * (logits - bias)).sum() / unscaled.square().sum())
     if not scale > 0:
         return None
     divisor = round(1 / scale) if abs(scale * round(1 / scale) - 1) < 1e-3 else 1 / scale
     if not torch.allclose(logits, unscaled / divisor + bias, atol=1e-4, rtol=1e-4):
         return None  # a norm or an activation beside the one matrix makes it another function
-    activations = (name for name, f in ACTIVATIONS.items() if torch.allclose(f(logits), chances.float(), atol=1e-4))
+    activations = (name for name, f in ACTIVATIONS.items() if torch.allclose(f(logits), chances, atol=1e-4))
     activation = next(activations, None)
     return Linear(weight, bias, float(divisor), activation) if activation else None
 

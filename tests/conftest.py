@@ -8,6 +8,7 @@ import torch
 from src import schema
 from src.data import dataset as data
 from src.errors import Unreachable, UserError
+from tests.helpers import strangers as strangers_room
 from tests.helpers.data_sets import mnist_mirrors, write_data_set
 from tests.helpers.once import made_once
 from tests.helpers.ranks import good_job
@@ -41,3 +42,18 @@ def best(mnist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ("model.loss=cross_entropy", "optim.lr=0.3", "optim.schedule=cosine", "train.epochs=6", "run.name=best")
     folder = made_once(tmp_path_factory, "best", lambda folder: good_job(1, folder, f"data.root={mnist}", *settings))
     return folder / "runs" / "best"
+
+
+@pytest.fixture(scope="session")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each model that nothing in src knows, outside the tree: FOLDER/NAME/runs/NAME is its run.
+
+    Each was trained for an epoch on two ranks, and for one more on three.
+    """
+
+    def make(folder: Path) -> None:
+        for name in strangers_room.NAMES:
+            for ranks in (2, 3):
+                strangers_room.train(name, folder / name, f"train.epochs={ranks - 1}", ranks=ranks)
+
+    return made_once(tmp_path_factory, "strangers", make)

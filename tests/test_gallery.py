@@ -135,3 +135,17 @@ def test_why_a_model_cannot_predict() -> None:
     assert "takes inputs (784,) of uint8, which are no pictures" in gallery.why_not_predicted(model, module, texts)
     nine = Like(nn.Linear(784, 9))
     assert "gives no probability for each class" in gallery.why_not_predicted(model, nine, MNIST)
+
+
+class Asserting(Like):
+    """Its forward takes no zeros, and says so in its own way."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        assert inputs.any()
+        return super().forward(inputs)
+
+
+def test_whatever_a_model_raises_on_a_trial_it_is_one_that_does_not_fit(tmp_path: Path) -> None:
+    module = Asserting(nn.Linear(784, 10))
+    assert gallery.linear(logistic(), module, MNIST) is None
+    assert gallery.next_commands(tmp_path, logistic(), module, MNIST)[0] == f"python -m src.evaluate {tmp_path}"

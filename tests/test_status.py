@@ -62,6 +62,7 @@ def test_why_it_stopped_or_was_started_again(tmp_path: Path) -> None:
     assert cells(make(tmp_path / "a", "preempted", (stop,), reason="SIGTERM"))["why"] == "SIGTERM"
     assert cells(make(tmp_path / "b", "running", (stop, resume)))["why"] == "SIGTERM (resumed 1 x)"
     assert cells(make(tmp_path / "c", "running", (resume, resume)))["why"] == "killed (resumed 2 x)"
+    assert cells(make(tmp_path / "j", "running", ({"event": "start"},)))["why"] == ""
     began, end, failed = {"event": "start"}, {"event": "finish"}, {"event": "failed", "reason": "boom"}
     assert cells(make(tmp_path / "f", "finished", (began, end, resume, end)))["why"] == "prolonged (resumed 1 x)"
     assert cells(make(tmp_path / "g", "finished", (began, stop, resume, resume, end)))["why"] == "killed (resumed 2 x)"

@@ -51,7 +51,9 @@ class LostRanks:
 
         A rank that leaves takes others with it, and these must not be named for it.
         """
-        if not is_open(self._store):  # the store is rank 0's, and ends with it
+        if 0 in self._neighbours() and self._processes[0].has_ended:
+            return cause  # the store was rank 0's, and asking it would print torch's own warnings
+        if not is_open(self._store):
             return cause
         try:
             first = self._store.compare_set(CAUSE, "", cause).decode()
@@ -83,13 +85,17 @@ class LostRanks:
         while time.monotonic() < deadline:
             if ended := [rank for rank in self._neighbours() if self._processes[rank].has_ended]:
                 return f"rank {ended[0]} (pid {self._processes[ended[0]].pid}) died"
-            if cause := self._recorded_cause():
+            if self._has_invisible_ranks() and (cause := self._recorded_cause()):
                 return cause
             time.sleep(0.02)
         for rank in self._neighbours():
             if self._processes[rank].is_stopped:
                 return f"rank {rank} did not come: pid {self._processes[rank].pid} is stopped"
         return f"rank {self._rank} lost the connection to another rank: {reason}"
+
+    def _has_invisible_ranks(self) -> bool:
+        """Whether there are ranks on other hosts, or in other containers."""
+        return len(self._neighbours()) + 1 < len(self._processes)
 
     def _recorded_cause(self) -> str:
         """The first cause, '' if no rank has recorded one or the store is gone."""

@@ -28,7 +28,7 @@ def broken(raw: Path, name: str) -> None:
     elif name == "labels":
         write_idx(raw / data.TEST[1], torch.full((100,), 11))
     elif name == "shapes":
-        write_idx(raw / data.TEST[0], torch.zeros(100, 9, 9))
+        write_idx(raw / data.TEST[0], torch.zeros(100, 9, 9, dtype=torch.uint8))
     elif name == "lengths":
         write_idx(labels, torch.zeros(299))
     elif name == "missing":
