@@ -1,5 +1,6 @@
 """Checks of a host before a job: `python -m src.doctor`.
 
+examination        CHECKS, examine, report
 findings           Plan, the input of a check, and Finding, its result
 host_checks        software versions, GPUs, processors, shared memory, scheduler or container
 network_checks     host name, interface, port, other hosts, W&B

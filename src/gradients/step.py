@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 GPU_LOOK_STEPS = 16  # on a GPU, asking costs a wait for it
+MASK = 2**64 - 1
 SCALARS = 3  # numbers that travel beside the gradients: a StepResult
 # (module, inputs, targets) -> (sum of the losses over the items, number of items); `src.models.Model.loss` is one.
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, float | Tensor]]
@@ -49,4 +50,12 @@ class Seed:
 
     def set(self, step: int, shard: int) -> None:
         """Call before each forward pass."""
-        self._generator.manual_seed((self._seed * 1_000_003 + step * 4099 + shard) % 2**63)
+        self._generator.manual_seed(_mixed(_mixed(_mixed(self._seed) ^ step) ^ shard) & 0xFFFFFFFF)
+
+
+def _mixed(value: int) -> int:
+    """SplitMix64's finalizer: torch's generator on a CPU takes 32 bits of its seed, so that each must depend on all."""
+    value = (value + 0x9E3779B97F4A7C15) & MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK
+    return value ^ (value >> 31)

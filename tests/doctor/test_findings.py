@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from src.doctor import __main__ as doctor
+from src.doctor import examination
 from src.doctor.findings import Finding, green, red, yellow
 
 
@@ -20,7 +20,7 @@ def test_a_finding_is_immutable() -> None:
 
 
 def test_a_finding_as_a_line() -> None:
-    assert doctor.line("disk", green("room"), coloured=False).split() == ["green", "disk", "room"]
-    line = doctor.line("disk", red("1 MB free", "rm -r old"), coloured=False)
+    assert examination.line("disk", green("room"), coloured=False).split() == ["green", "disk", "room"]
+    line = examination.line("disk", red("1 MB free", "rm -r old"), coloured=False)
     assert line.endswith("1 MB free  -> rm -r old")
-    assert doctor.line("disk", red("x"), coloured=True).startswith("\x1b[31mred   \x1b[0m")
+    assert examination.line("disk", red("x"), coloured=True).startswith("\x1b[31mred   \x1b[0m")

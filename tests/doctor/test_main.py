@@ -4,18 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from src.doctor import __main__ as doctor
 from src.doctor import rehearsal
-from src.doctor.__main__ import Check
-from src.doctor.findings import Plan, green
-from src.errors import JobFailed, UserError
 from tests.helpers.commands import command
-from tests.helpers.plans import planned
 
 
 def call(*arguments: str, stdout: int | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -27,7 +22,7 @@ def call(*arguments: str, stdout: int | None = None, **variables: str) -> "subpr
 def test_a_job_that_will_run_has_nothing_red(small: str, tmp_path: Path) -> None:
     done = call("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "--json")
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["check"] for line in found] == list(doctor.CHECKS), done.stderr
+    assert [line["check"] for line in found] == list(doctor.NAMES), done.stderr
     assert {line["state"] for line in found} <= {"green", "yellow"}, done.stdout
     assert done.returncode == 0
     assert set(found[0]) == {"check", "host", "state", "message", "fix"}
@@ -69,42 +64,3 @@ def test_a_mistake_is_one_line(
     assert told.out == ""
     assert told.err.startswith("error: ")
     assert len(told.err.splitlines()) == 1
-
-
-def hangs(_: Plan) -> None:
-    time.sleep(3600)
-
-
-def fails(_: Plan) -> None:
-    raise ZeroDivisionError("by nothing")
-
-
-def says(_: Plan) -> None:
-    raise JobFailed("this is; that was")
-
-
-def advises(_: Plan) -> None:
-    raise UserError("this is; that was", fix="do so")
-
-
-def test_a_check_that_hangs_or_raises_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    checks = {
-        "hangs": Check(hangs, "wake it"),  # type: ignore[arg-type]
-        "fails": Check(fails),  # type: ignore[arg-type]
-        "says": Check(says),  # type: ignore[arg-type]
-        "advises": Check(advises),  # type: ignore[arg-type]
-        "works": Check(lambda _: green("well")),
-    }
-    monkeypatch.setattr(doctor, "CHECKS", checks)
-    found = dict(doctor.examine(planned(seconds=0.5), list(checks)))
-    assert {name: finding.colour for name, finding in found.items()} == {
-        "hangs": "red",
-        "fails": "red",
-        "says": "red",
-        "advises": "red",
-        "works": "green",
-    }
-    assert (found["hangs"].message, found["hangs"].fix) == ("no answer within 0.5 s", "wake it")
-    assert found["fails"].message == "ZeroDivisionError: by nothing"
-    assert (found["says"].message, found["says"].fix) == ("this is; that was", "")
-    assert (found["advises"].message, found["advises"].fix) == ("this is; that was", "do so")

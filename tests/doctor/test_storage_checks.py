@@ -10,8 +10,7 @@ import pytest
 
 from src import config
 from src.data import dataset as data
-from src.doctor import __main__ as doctor
-from src.doctor import storage_checks
+from src.doctor import examination, storage_checks
 from src.doctor.findings import Finding
 from src.fingerprint import fingerprint
 from tests.helpers.namespaces import doctor_in
@@ -21,7 +20,7 @@ from tests.helpers.ranks import ROOT, good_job
 
 def asked(check: str, *arguments: str) -> Finding:
     """The finding of one check."""
-    ((_, finding),) = doctor.examine(planned(*arguments), [check])
+    ((_, finding),) = examination.examine(planned(*arguments), [check])
     return finding
 
 

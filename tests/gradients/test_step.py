@@ -46,5 +46,5 @@ def test_random_numbers_are_a_function_of_seed_step_and_shard() -> None:
         return torch.rand(4).tolist()
 
     assert drawn(0, 5, 3) == drawn(0, 5, 3)
-    numbers = [drawn(seed, step, shard) for seed in range(3) for step in range(5) for shard in range(8)]
-    assert len({tuple(one) for one in numbers}) == 3 * 5 * 8
+    numbers = [drawn(seed, step, shard) for seed in (0, 1, 2**32, 2**62) for step in range(5) for shard in range(8)]
+    assert len({tuple(one) for one in numbers}) == 4 * 5 * 8

@@ -15,10 +15,11 @@ from src.run import layout
 from src.run.layout import State
 from tests.helpers.ranks import run_job
 
-TIMEOUT_SECONDS = 2
+TIMEOUT_SECONDS = 5  # the start takes as long on a busy machine
 SETTINGS = ("data.name=idx", "run.name=r", "train.epochs=20", f"train.timeout_seconds={TIMEOUT_SECONDS}")
 
 
+@pytest.mark.slow(seconds=15)
 def test_a_suspended_job_goes_on(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, votes = Interrupts.vote, [0]
 

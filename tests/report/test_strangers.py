@@ -11,7 +11,7 @@ from tests.helpers.pages import LIMIT, PHONE, Open, written
 from tests.helpers.strangers import TEST
 
 TITLES = {
-    "colours": ["TrainState loss", "Top1 on the test set", "Nll on the test set"],
+    "colours": ["Training loss", "Top1 on the test set", "Nll on the test set"],
     "tokens": ["Loss", "Right on the test set"],
     "outputs": ["Loss"],
 }
@@ -56,7 +56,7 @@ def test_strangers_are_compared_side_by_side(strangers: Path, tmp_path: Path, sh
     rows = [row.locator("td").all_inner_texts() for row in page.locator("#compare tbody tr").all()]
     assert [row[head.index("model.channels") - 1] for row in rows] == ["8", "\u2013", "\u2013"]
     titles = page.locator(".chart h3").all_inner_texts()
-    assert {"TrainState loss", "Top1 on the test set", "Loss on the test set"} <= set(titles)
+    assert {"Training loss", "Top1 on the test set", "Loss on the test set"} <= set(titles)
     assert page.locator(".chart").first.locator("path.curve").count() == 3
 
 

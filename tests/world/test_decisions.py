@@ -60,6 +60,7 @@ def test_an_evaluation_may_take_longer_than_the_timeout(
     assert seconds > SLOW_SECONDS > TIMEOUT_SECONDS
 
 
+@pytest.mark.slow(seconds=12)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_during_a_slow_evaluation_ends_in_a_saved_run(
     rank: int, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -117,6 +118,7 @@ def test_a_rank_0_that_dies_in_an_evaluation_ends_the_others_at_once(
     assert layout.checkpoint(tmp_path / "runs" / "r", status["step"]).exists(), "saved before the evaluation"
 
 
+@pytest.mark.slow(seconds=12)
 def test_a_rank_0_that_is_stopped_for_a_while_is_not_lost(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_rank_0_that_is_stopped_for_a_while_is_not_lost(
     assert seconds > 2 * TIMEOUT_SECONDS
 
 
+@pytest.mark.slow(seconds=12)
 @pytest.mark.parametrize("visible", [True, False])
 def test_only_a_rank_0_on_another_host_is_given_up_without_a_heartbeat(
     visible: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

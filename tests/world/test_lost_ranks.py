@@ -50,7 +50,7 @@ def errors(job: Job) -> list[str]:
 def test_the_first_cause_is_named_by_all(
     settings: tuple[str, ...], small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for turn in range(5):
+    for turn in range(2):
         folder = tmp_path / str(turn)
         job = killed_at_step_20(3, small, folder, monkeypatch, *settings)
         assert job.codes == [1, 1, 1, -signal.SIGKILL], job.output
@@ -61,12 +61,13 @@ def test_the_first_cause_is_named_by_all(
         assert list(jsonl.read(folder / "runs" / "r" / "events.jsonl"))[-1]["reason"] == status["reason"]
 
 
+@pytest.mark.slow(seconds=10)
 @pytest.mark.parametrize("settings", EXCHANGES[:2], ids=" ".join)
 def test_rank_0_is_named_too(
     settings: tuple[str, ...], small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds the store through which the others agree on the first cause."""
-    for turn in range(5):
+    for turn in range(2):
         job = killed_at_step_20(0, small, tmp_path / str(turn), monkeypatch, *settings)
         assert job.codes == [-signal.SIGKILL, 1, 1, 1], job.output
         named = errors(job)
@@ -74,6 +75,7 @@ def test_rank_0_is_named_too(
         assert all(re.match(r"rank 0 \(pid \d+\) died$", error) for error in named), f"turn {turn}: {named}"
 
 
+@pytest.mark.slow(seconds=10)
 def test_a_stopped_rank_is_named_over_gloo_in_one_line(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
