@@ -46,7 +46,7 @@ class Interrupts:
         self._deadline, self._deadline_reason = _deadline(max_minutes)
         self._signalled = 0.0
         self._steps = 0
-        self._patient = False
+        self._patient = True  # until the first step: a start may take long
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         self._pipe = reading
@@ -59,6 +59,7 @@ class Interrupts:
     def vote(self) -> bool:
         """Whether this rank wants to stop. Called once a step; costs nothing."""
         self._steps += 1
+        self._patient = False
         return self.reason is not None
 
     @contextmanager

@@ -150,12 +150,13 @@ def finish(job: "Job", reason: StopReason | None) -> None:
     with job.failing(), job.interrupts.patience():
         progress.metrics_bytes = job.tracker.position()
         job.checkpoints.save_last(job.state)
-    if reason is None:
-        job.conclude()
-        return
-    job.run.preempted(reason, progress)
-    job.console.interrupted(reason, progress)
-    job.tracker.finish(None)
+    with job.interrupts.patience():
+        if reason is None:
+            job.conclude()
+            return
+        job.run.preempted(reason, progress)
+        job.console.interrupted(reason, progress)
+        job.tracker.finish(None)
     if job.interrupts.stopped_by_other_host(reason):
         raise SystemExit(ExitCode.TRY_AGAIN)
 

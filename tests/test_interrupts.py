@@ -13,7 +13,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from src import interrupts
 from src.drill.scenarios import alive
 from src.run import jsonl
 from src.run.layout import read_status
-from tests.helpers.ranks import ROOT, Forked, good_job, start_job, torchrun
+from tests.helpers.ranks import ROOT, Forked, Job, fork, good_job, start_job, torchrun
 
 SETTINGS = ("data.name=idx", "train.sync=bitwise", "run.name=r", "log.every=10", "track.wandb=disabled")
 LONG = (*SETTINGS, "train.epochs=400", "train.global_batch_size=16")
@@ -276,3 +276,44 @@ def test_kills_end_at_the_same_weights(kills: int, epochs: int, small: str, tmp_
     assert read_status(final.run)["weights_sha256"] == expected
     steps = [(line["kind"], line["step"]) for line in jsonl.read(final.run / "metrics.jsonl")]
     assert steps == [(line["kind"], line["step"]) for line in jsonl.read(whole.run / "metrics.jsonl")]
+
+
+def stuck(folder: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[interrupts.Interrupts], None]) -> Job:
+    """A process that gets SIGTERM and does something for two seconds without a step, where 0.5 s are too long."""
+    monkeypatch.setattr(interrupts, "STUCK_SECONDS", 0.5)
+    monkeypatch.setattr(interrupts, "LOOK_SECONDS", 0.05)
+
+    def work() -> str:
+        stop = interrupts.Interrupts(folder / "STOP", 0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        meanwhile(stop)
+        return str(stop.reason)
+
+    return fork(1, work, folder)
+
+
+def test_a_rank_that_is_stuck_in_a_step_leaves_before_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(stop: interrupts.Interrupts) -> None:
+        stop.vote()
+        time.sleep(2)
+
+    job = stuck(tmp_path, monkeypatch, meanwhile)
+    assert job.codes == [128 + signal.SIGTERM]
+    assert job.output == "SIGTERM: no step for 0 s, leaving\n"
+
+
+def test_an_evaluation_or_a_save_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(stop: interrupts.Interrupts) -> None:
+        stop.vote()
+        with stop.patience():
+            time.sleep(2)
+
+    job = stuck(tmp_path, monkeypatch, meanwhile)
+    assert (job.codes, job.values) == ([0], ["SIGTERM"]), job.output
+
+
+def test_a_start_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = stuck(tmp_path, monkeypatch, lambda stop: time.sleep(2))
+    assert (job.codes, job.values) == ([0], ["SIGTERM"]), job.output
