@@ -154,7 +154,7 @@ def test_kill_9_of_torchrun_during_the_start_leaves_no_process(small: str, tmp_p
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
-    assert "torchrun is gone" not in end(process), "it waited for the store; the kernel should have told it"
+    assert "torchrun is gone" not in end(process), "it waited for the store; the kernel should have ended it"
     assert not (tmp_path / "runs" / "r").exists()
 
 

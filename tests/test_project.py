@@ -27,12 +27,12 @@ def test_the_workflow_is_valid_and_runs_ci() -> None:
     assert "- run: .ci/run\n" in file.read_text()
 
 
-@pytest.mark.parametrize(("package", "rooms"), LOCKED.items())
-def test_only_these_files_import_the_package(package: str, rooms: set[str]) -> None:
+@pytest.mark.parametrize(("package", "files"), LOCKED.items())
+def test_only_these_files_import_the_package(package: str, files: set[str]) -> None:
     pattern = re.compile(rf"^\s*(?:import|from) {re.escape(package)}\b", re.MULTILINE)
     src = ROOT / "src"
     found = {str(file.relative_to(src)) for file in src.rglob("*.py") if pattern.search(file.read_text())}
-    assert found == rooms
+    assert found == files
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "--select", "TID251", "src"], cwd=ROOT)
     assert done.returncode == 0
 

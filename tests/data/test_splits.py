@@ -1,4 +1,4 @@
-"""What a model is told of its data, and splits that do not fit each other."""
+"""What a model knows of its data, and splits that do not fit each other."""
 
 from pathlib import Path
 

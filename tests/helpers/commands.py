@@ -76,12 +76,12 @@ def command(
 ) -> "subprocess.CompletedProcess[str]":
     """What `python -m MODULE` in the checkout does: its exit code and output. `environment` is added to this one's."""
     try:
-        room = importlib.import_module(f"{module}.__main__")
+        loaded = importlib.import_module(f"{module}.__main__")
     except ModuleNotFoundError:
-        room = importlib.import_module(module)
+        loaded = importlib.import_module(module)
     with TemporaryDirectory() as folder:
         variables = os.environ | (environment or {})
-        return Command(room.main, list(arguments), variables, Path(folder), stdin=stdin, stdout=stdout).wait()
+        return Command(loaded.main, list(arguments), variables, Path(folder), stdin=stdin, stdout=stdout).wait()
 
 
 def python_m(module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -41,7 +41,7 @@ class Artifact:
 
 @dataclass
 class TrackedRun:
-    """What the server has been told of one run."""
+    """What the server knows of one run."""
 
     name: str = ""
     project: str = ""
@@ -175,23 +175,26 @@ class WandbServer:
             }
         return {"model": {**self._project(asked.get("project") or ""), "bucket": bucket}}
 
-    def _on_UpsertBucket(self, told: Answer) -> Answer:
-        name = told.get("name") or told.get("id")
+    def _on_UpsertBucket(self, request: Answer) -> Answer:
+        name = request.get("name") or request.get("id")
         assert isinstance(name, str)
         inserted = name not in self.runs
         run = self.runs.setdefault(name, TrackedRun())
-        run.project, run.name = told.get("project") or run.project, told.get("displayName") or run.name
-        run.group, run.tags = told.get("groupName") or run.group, told.get("tags") or run.tags
-        run.entity, run.notes = told.get("entity") or run.entity, told.get("notes") or run.notes
-        if told.get("config"):
-            run.raw_config = json.loads(told["config"])
+        run.project, run.name = (
+            request.get("project") or run.project,
+            request.get("displayName") or run.name,
+        )
+        run.group, run.tags = request.get("groupName") or run.group, request.get("tags") or run.tags
+        run.entity, run.notes = request.get("entity") or run.entity, request.get("notes") or run.notes
+        if request.get("config"):
+            run.raw_config = json.loads(request["config"])
         bucket = {"id": name, "name": name, "displayName": run.name, "config": json.dumps(run.raw_config)}
         bucket |= {"sweepName": None, "project": self._project(run.project), "historyLineCount": len(run.history)}
         return {"upsertBucket": {"inserted": inserted, "bucket": bucket}}
 
-    def _on_UpsertSweep(self, told: Answer) -> Answer:
-        self.sweep = told["config"]
-        sweep = {"name": "sweep1", "project": self._project(told.get("projectName") or "")}
+    def _on_UpsertSweep(self, request: Answer) -> Answer:
+        self.sweep = request["config"]
+        sweep = {"name": "sweep1", "project": self._project(request.get("projectName") or "")}
         return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
 
     def _on_SweepWithRuns(self, _: Answer) -> Answer:
@@ -201,9 +204,9 @@ class WandbServer:
     def _on_CreateAgent(self, _: Answer) -> Answer:
         return {"createAgent": {"agent": {"id": "A"}}}
 
-    def _on_Heartbeat(self, told: Answer) -> Answer:
+    def _on_Heartbeat(self, request: Answer) -> Answer:
         commands: list[Answer] = []
-        if "true" not in told["runState"]:  # nothing is running
+        if "true" not in request["runState"]:  # nothing is running
             commands = [{"type": "exit"}]
             if self.sweep_runs:
                 given = {name: {"value": value} for name, value in self.sweep_runs.pop(0).items()}
@@ -214,16 +217,16 @@ class WandbServer:
     def _on_RunStoppedStatus(self, _: Answer) -> Answer:
         return {"project": {"run": {"stopped": False}}}
 
-    def _on_CreateRunFiles(self, told: Answer) -> Answer:
-        run = told["run"]
-        files = [{"name": name, "uploadUrl": f"{self.url}/upload/run/{run}/{name}"} for name in told["files"]]
+    def _on_CreateRunFiles(self, request: Answer) -> Answer:
+        run = request["run"]
+        files = [{"name": name, "uploadUrl": f"{self.url}/upload/run/{run}/{name}"} for name in request["files"]]
         return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": files}}
 
     def _on_ArtifactType(self, _: Answer) -> Answer:
         return {"project": {"artifact": None}}
 
-    def _on_CreateArtifact(self, told: Answer) -> Answer:
-        given = told["input"]
+    def _on_CreateArtifact(self, request: Answer) -> Answer:
+        given = request["input"]
         for number, known in enumerate(self.artifacts):
             if (known.digest, known.name) == (given.get("digest"), given.get("artifactCollectionName")):
                 return {"createArtifact": {"artifact": self._artifact(number, "COMMITTED")}}
@@ -246,25 +249,25 @@ class WandbServer:
         address = f"{self.url}/upload/artifact/{number}/manifest"
         return {"id": f"M{number}", "file": {"id": "F", "uploadUrl": address, "uploadHeaders": []}}
 
-    def _on_CreateArtifactManifest(self, told: Answer) -> Answer:
-        return {"createArtifactManifest": {"artifactManifest": self._manifest(told["artifactID"])}}
+    def _on_CreateArtifactManifest(self, request: Answer) -> Answer:
+        return {"createArtifactManifest": {"artifactManifest": self._manifest(request["artifactID"])}}
 
-    def _on_UpdateArtifactManifest(self, told: Answer) -> Answer:
-        return {"updateArtifactManifest": {"artifactManifest": self._manifest(told["artifactManifestID"][1:])}}
+    def _on_UpdateArtifactManifest(self, request: Answer) -> Answer:
+        return {"updateArtifactManifest": {"artifactManifest": self._manifest(request["artifactManifestID"][1:])}}
 
-    def _on_CreateArtifactFiles(self, told: Answer) -> Answer:
+    def _on_CreateArtifactFiles(self, request: Answer) -> Answer:
         edges = []
-        for file in told["input"]["artifactFiles"]:
+        for file in request["input"]["artifactFiles"]:
             number, name = file["artifactID"], file["name"]
             address = f"{self.url}/upload/artifact/{number}/{name}"
             node = {"storagePath": name, "uploadUrl": address, "uploadHeaders": [], "uploadMultipartUrls": None}
             edges.append({"node": node | {"artifact": {"id": number}}})
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
-    def _on_CommitArtifact(self, told: Answer) -> Answer:
-        artifact = self.artifacts[int(told["artifactID"])]
+    def _on_CommitArtifact(self, request: Answer) -> Answer:
+        artifact = self.artifacts[int(request["artifactID"])]
         artifact.committed = True
-        return {"commitArtifact": {"artifact": {"id": told["artifactID"], "digest": artifact.digest}}}
+        return {"commitArtifact": {"artifact": {"id": request["artifactID"], "digest": artifact.digest}}}
 
 
 def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:

@@ -37,8 +37,8 @@ class Cluster(Hosts):
 
     def is_state(self, state: str, *nodes: str) -> bool:
         """Whether all these nodes are idle, down, ..."""
-        told = self.run("sinfo", "-h", "-N", "-p", "main", "-n", ",".join(nodes), "-o", "%T").split()
-        return len(told) == len(nodes) and all(state in word for word in told)
+        states = self.run("sinfo", "-h", "-N", "-p", "main", "-n", ",".join(nodes), "-o", "%T").split()
+        return len(states) == len(nodes) and all(state in word for word in states)
 
     def idle(self) -> None:
         """Wait until both nodes are free."""

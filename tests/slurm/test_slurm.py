@@ -72,13 +72,13 @@ def test_a_time_limit_that_is_too_short(limited: SlurmJob, reference: Reference)
     facts = job.end()
     assert (facts["JobState"], facts["ExitCode"]) == ("COMPLETED", "0:0"), job.log()
     assert reference.has(job.run)
-    told = job.events(*KINDS)
+    moments = job.events(*KINDS)
     again = int(facts["Restarts"]) - 1  # if the next attempt was warned too
-    assert [event["event"] for event in told] == ["start", "stop", *["resume", "stop"] * again, "resume", "finish"]
+    assert [event["event"] for event in moments] == ["start", "stop", *["resume", "stop"] * again, "resume", "finish"]
     assert again >= 0
-    assert told[1]["reason"] == "SIGUSR1"
-    assert all(then["step"] == now["step"] for then, now in zip(told[1::2], told[2::2], strict=False))
-    assert {event["job"] for event in told} == {job.number}
+    assert moments[1]["reason"] == "SIGUSR1"
+    assert all(then["step"] == now["step"] for then, now in zip(moments[1::2], moments[2::2], strict=False))
+    assert {event["job"] for event in moments} == {job.number}
     assert job.log().count("requeues itself") == again + 1
     pieces = {piece.name for piece in (job.run / "wandb").glob("offline-run-*/run-*.wandb")}
     assert pieces == {f"run-{identity(job.run)}.wandb"}
