@@ -115,24 +115,24 @@ class Model:
     def metrics(self, sums: list[str]) -> dict[str, tuple[str, str]]:
         """For each metric the sum and its divisor, the one that is shown first in front.
 
-        `sums` are the names of the scalars that `measure` returned. Raises UserError for a division by what is not
-        measured.
+        `sums` are the names of the scalars that `measure` returned; one that METRICS does not name is divided by the
+        samples. Raises UserError for a division by what is not measured.
         """
-        given = getattr(self.module, "METRICS", None)
-        if given is None and not hasattr(self.module, "measure"):
-            given = {"loss": "loss / items"}
-        if given is None:
-            given = {name: f"{name} / {COUNT}" for name in sums}
-        if not isinstance(given, dict) or not given:
+        given = getattr(self.module, "METRICS", {} if hasattr(self.module, "measure") else {"loss": "loss / items"})
+        if not isinstance(given, dict):
             raise self.broken("METRICS", f"is {kind_of(given)}", 'a dict such as {"accuracy": "correct / count"}')
-        found = {}
+        divisions = {}
         for name, text in given.items():
             division = DIVISION.fullmatch(str(text))
             if not division or not {*division.groups()} <= {*sums, COUNT}:
                 known = ", ".join([*sums, COUNT])
                 raise self.broken("METRICS", f"has {name}: {text!r}", f"'SUM / DIVISOR', both of {known}")
-            found[str(name)] = (division[1], division[2])
-        return found
+            divisions[str(name)] = (division[1], division[2])
+        named = {*divisions, *(part for division in divisions.values() for part in division)}
+        divisions |= {name: (name, COUNT) for name in sums if name not in named}
+        if not divisions:
+            raise self.broken("measure", "returned no number", "at least one")
+        return divisions
 
     def best(self, metrics: list[str]) -> tuple[str, bool]:
         """(the metric that decides which weights are the best, whether higher is better). Raises UserError."""

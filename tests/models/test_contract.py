@@ -90,6 +90,13 @@ def test_without_metrics_each_sum_is_divided_by_the_samples(tmp_path: Path) -> N
     assert model.best(["seen", "loss"]) == ("loss", False)
 
 
+def test_a_new_sum_is_a_new_metric(tmp_path: Path) -> None:
+    """One line in `measure`; METRICS names only what is divided otherwise."""
+    model = tried(tmp_path, BUILD, LOSS, MEASURE, "METRICS = {'mean': 'loss / seen'}", "BEST = 'min mean'")
+    assert model.metrics(["seen", "loss"]) == {"mean": ("loss", "seen")}
+    assert model.metrics(["seen", "loss", "top3"]) == {"mean": ("loss", "seen"), "top3": ("top3", "count")}
+
+
 def test_what_the_file_raises_is_shown_from_its_own_first_line(tmp_path: Path) -> None:
     model = loaded(tmp_path, BUILD, "def loss(module, inputs, targets):\n    return 1 / 0, 1\n")
     with pytest.raises(ModelFailed) as error:
