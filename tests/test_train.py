@@ -219,7 +219,8 @@ def test_more_ranks_than_shards(small: str, tmp_path: Path) -> None:
 def test_a_disk_that_is_full_from_the_start(small: str, tmp_path: Path) -> None:
     def work() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
-        sys.argv = ["train", "data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=r"]
+        sys.argv = ["train", "model.name=logistic", "data.name=idx", f"data.root={small}"]
+        sys.argv += [f"run.root={tmp_path}", "run.name=r"]
         train.main()
 
     job = fork(1, work, tmp_path)
@@ -302,7 +303,7 @@ def test_help_lists_every_key() -> None:
 def test_slow_packages_are_not_imported(small: str, tmp_path: Path) -> None:
     """On a run with its files in place: no torchvision, wandb, PIL or matplotlib."""
     code = (
-        "import sys; from src import train; sys.argv = ['train'] + sys.argv[1:]; train.main();"
+        "import sys; from src import train; sys.argv = ['train', 'model.name=logistic'] + sys.argv[1:]; train.main();"
         "slow = ('torchvision', 'wandb', 'PIL', 'matplotlib', 'src.data.digits');"
         "print('IMPORTED', [name for name in slow if name in sys.modules])"
     )

@@ -122,7 +122,8 @@ def _child(rank: int, work: Callable[[], Any], folder: Path, variables: dict[str
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # a test may have filled the disk
+            sys.stdout.flush()
         os._exit(code)
 
 

@@ -45,7 +45,7 @@ def test_the_sweep_agent_s_parameters_reach_the_job(small: str, tmp_path: Path) 
     (run,) = (tmp_path / "runs").iterdir()
     assert read_status(run)["state"] == "finished"
     optim = tracked.config["optim"]
-    assert (optim["lr"], optim["momentum"], tracked.config["train"]["loss"]) == (0.25, 0.5, "cross_entropy")
+    assert (optim["lr"], optim["momentum"], tracked.config["model"]["loss"]) == (0.25, 0.5, "cross_entropy")
     assert sweep["metric"]["name"] in tracked.summary
     assert tracked.exit_code == 0
     assert not [entry for entry in os.listdir(ROOT) if entry.startswith("sweep-")]

@@ -15,7 +15,7 @@ from tests.helpers.bare_models import SPEC, logistic
 def run(tmp_path: Path) -> Path:
     """A run directory with settings and no weights yet."""
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "config.yaml").write_text(config.as_yaml(config.parse(["train.seed=3"])))
+    (tmp_path / "config.yaml").write_text(config.as_yaml(config.parse(["train.seed=3", "model.name=logistic"])))
     (tmp_path / "status.json").write_text('{"state": "finished"}')
     return tmp_path
 
