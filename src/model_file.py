@@ -58,11 +58,11 @@ def settings_of(path: Path) -> dict[str, "dataclasses.Field[Any]"]:
     code = ast.Module([*filter(_is_readable, tree.body), classes[0]], [])
     try:
         exec(compile(code, str(path), "exec"), names)
-        found = names[SETTINGS]
-        if not dataclasses.is_dataclass(found):
-            found = dataclasses.dataclass(found)
-        hints = typing.get_type_hints(found, names)
-        fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, found))}
+        settings_class = names[SETTINGS]
+        if not dataclasses.is_dataclass(settings_class):
+            settings_class = dataclasses.dataclass(settings_class)
+        hints = typing.get_type_hints(settings_class, names)
+        fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, settings_class))}
     except Exception as error:
         raise UserError(
             f"{path}: class {SETTINGS}: {type(error).__name__}: {error}",
@@ -111,14 +111,14 @@ def sources(path: Path) -> dict[str, Path]:
 
     Local are modules beside the file, in folders beside it, and in src/models.
     """
-    found = {"": path}
+    modules = {"": path}
     waiting = [path]
     while waiting:
         for name, file in _local_imports(waiting.pop(), path.parent):
-            if name not in found and file.resolve() != path.resolve():
-                found[name] = file
+            if name not in modules and file.resolve() != path.resolve():
+                modules[name] = file
                 waiting.append(file)
-    return found
+    return modules
 
 
 def _local_imports(file: Path, folder: Path) -> Iterator[tuple[str, Path]]:

@@ -48,15 +48,15 @@ def _skeleton(digit: int) -> tuple[Integers, Integers]:
     ImageDraw.Draw(glyph).text((1, 1), str(digit), fill=255, font=ImageFont.load_default_imagefont())
     ink = np.pad(np.asarray(glyph) > 0, 1)
     node = ink[:, 1:-1] & (ink[:, 2:] | ~ink[:, :-2])
-    places = np.argwhere(node)
-    joined = np.zeros((len(places), len(places)), np.int32)
-    for one, (row, column) in enumerate(places):
-        for other, (below, beside) in enumerate(places):
+    pixels = np.argwhere(node)
+    joined = np.zeros((len(pixels), len(pixels)), np.int32)
+    for one, (row, column) in enumerate(pixels):
+        for other, (below, beside) in enumerate(pixels):
             near = max(abs(row - below), abs(column - beside)) == 1
             around = row != below and column != beside and (node[row, beside] or node[below, column])
             joined[one, other] = near and not around
-    middle = (places.min(0) + places.max(0)) * PITCH // 2
-    return (places * PITCH - middle + SIZE // 2).astype(np.int32), joined
+    middle = (pixels.min(0) + pixels.max(0)) * PITCH // 2
+    return (pixels * PITCH - middle + SIZE // 2).astype(np.int32), joined
 
 
 def _curve(nodes: Integers, joined: Integers) -> Integers:

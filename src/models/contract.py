@@ -174,9 +174,9 @@ class Model:
         scalars = [name for name, value in sums.items() if not isinstance(value, Tensor) or value.dim() == 0]
         self.best(list(self.metrics(scalars)))
 
-    def broken(self, name: str, found: str, expected: str) -> UserError:
+    def broken(self, name: str, problem: str, expected: str) -> UserError:
         """The error for a name that breaks the contract."""
-        return UserError(f"{self.path}: {name}: {found}", fix=f"expected {expected} (docs/your-model.md)")
+        return UserError(f"{self.path}: {name}: {problem}", fix=f"expected {expected} (docs/your-model.md)")
 
     @contextmanager
     def user_code(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Importing a model's file, and holding it against the contract."""
 
+import dataclasses
 import importlib.util
 import inspect
 import sys
@@ -21,18 +22,28 @@ def load(path: Path, values: dict[str, Any]) -> Model:
     Raises UserError, which says the name, what was found and what is expected, where it breaks the contract.
     """
     module = _imported(path)
-    settings = getattr(module, model_file.SETTINGS, None)
-    model = Model(path, module, settings(**values) if settings else None)
+    model = Model(path, module, _settings(path, module, values))
     for name, arguments in (REQUIRED | OPTIONAL).items():
-        found = getattr(module, name, None)
-        if found is None and name not in REQUIRED:
+        value = getattr(module, name, None)
+        if value is None and name not in REQUIRED:
             continue
-        if not callable(found):
-            is_missing = "is missing" if found is None else f"is {kind_of(found)}"
+        if not callable(value):
+            is_missing = "is missing" if value is None else f"is {kind_of(value)}"
             raise model.broken(name, is_missing, f"a function of {arguments} arguments")
-        if not _takes(found, arguments):
-            raise model.broken(name, f"has the signature {inspect.signature(found)}", f"{arguments} arguments")
+        if not _takes(value, arguments):
+            raise model.broken(name, f"has the signature {inspect.signature(value)}", f"{arguments} arguments")
     return model
+
+
+def _settings(path: Path, module: ModuleType, values: dict[str, Any]) -> Any:
+    """An object of the file's class Settings, None where it has none."""
+    settings = getattr(module, model_file.SETTINGS, None)
+    if settings is None:
+        return None
+    # As `model_file.settings_of` reads it: the decorator may be left out.
+    made: Any = settings if dataclasses.is_dataclass(settings) else dataclasses.dataclass(settings)
+    with Model(path, module, None).user_code():
+        return made(**values)
 
 
 def _imported(path: Path) -> ModuleType:

@@ -147,12 +147,12 @@ def thin(rows: Sequence[list[Any]], most: int, column: int) -> list[list[Any]]:
 
 def attempts(events: list[Event]) -> list[list[Event]]:
     """The events of each process group that worked on the run: a start or a resume, and what followed."""
-    found: list[list[Event]] = []
+    groups: list[list[Event]] = []
     for event in events:
-        if event["event"] in BEGINS or not found:
-            found.append([])
-        found[-1].append(event)
-    return found
+        if event["event"] in BEGINS or not groups:
+            groups.append([])
+        groups[-1].append(event)
+    return groups
 
 
 def wall_seconds(events: list[Event], still_runs: str = "") -> float:
@@ -165,17 +165,17 @@ def wall_seconds(events: list[Event], still_runs: str = "") -> float:
 
 def marks(events: list[Event]) -> list[Facts]:
     """Where the curves are marked: the step, what happened (stopped, resumed or resized), and a text."""
-    found: list[Facts] = []
+    marked: list[Facts] = []
     for before, event in pairwise([{}, *(event for event in events if event["event"] in BEGINS + ENDS)]):
         if event["event"] == "stop":
-            found.append({"step": event["step"], "kind": "stopped", "text": _ended(event)})
+            marked.append({"step": event["step"], "kind": "stopped", "text": _ended(event)})
         elif event["event"] == "resume":
-            if found and found[-1]["kind"] == "stopped" and found[-1]["step"] == event["step"]:
-                found.pop()  # the text of the resume begins with the stop
+            if marked and marked[-1]["kind"] == "stopped" and marked[-1]["step"] == event["step"]:
+                marked.pop()  # the text of the resume begins with the stop
             resized = event.get("world_size_before") not in (None, event["world_size"])
             kind, text = "resized" if resized else "resumed", f"{_ended(before)}; {_text(event)}"
-            found.append({"step": event["step"], "kind": kind, "text": text})
-    return found
+            marked.append({"step": event["step"], "kind": kind, "text": text})
+    return marked
 
 
 def _ended(event: Event) -> str:

@@ -169,10 +169,10 @@ def hosts(world: World) -> list[str]:
 
 def backends() -> dict[str, str]:
     """The backends that this torch was built with, and the version of those that have one of their own."""
-    found = {"gloo": ""} if dist.is_gloo_available() else {}
+    versions = {"gloo": ""} if dist.is_gloo_available() else {}
     if dist.is_nccl_available():
-        found["nccl"] = ".".join(str(part) for part in torch.cuda.nccl.version())  # type: ignore[no-untyped-call]
-    return found
+        versions["nccl"] = ".".join(str(part) for part in torch.cuda.nccl.version())  # type: ignore[no-untyped-call]
+    return versions
 
 
 def _device(wanted: str, local_rank: int, local_size: int) -> tuple[torch.device, str]:

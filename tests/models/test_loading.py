@@ -48,3 +48,22 @@ def test_two_files_of_one_name_are_two_models(tmp_path: Path) -> None:
         built = model.build(SPEC, 0)
         assert isinstance(built, torch.nn.Linear)
         assert built.out_features == width
+
+
+def test_a_settings_class_without_its_decorator_is_one_too(tmp_path: Path) -> None:
+    settings = "class Settings:\n    width: int = 3\n"
+    build = "def build(settings, data):\n    return nn.Linear(4, settings.width)\n"
+    (tmp_path / "mine.py").write_text("\n".join([HEAD, settings, build, LOSS]))
+    built = models.load(tmp_path / "mine.py", {"width": 7}).build(SPEC, 0)
+    assert isinstance(built, torch.nn.Linear)
+    assert built.out_features == 7
+
+
+def test_settings_that_refuse_their_values_show_why(tmp_path: Path) -> None:
+    settings = (
+        "from dataclasses import dataclass\n@dataclass\nclass Settings:\n    width: int = 3\n"
+        "    def __post_init__(self):\n        raise ValueError(f'{self.width} is odd')\n"
+    )
+    (tmp_path / "mine.py").write_text("\n".join([HEAD, settings, LOSS]))
+    with pytest.raises(ModelFailed, match="ValueError: 7 is odd"):
+        models.load(tmp_path / "mine.py", {"width": 7})
