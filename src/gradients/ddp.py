@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.data.loader import MicroBatch
 from src.errors import UserError
 from src.gradients.shared_memory import SharedMemory
-from src.gradients.step import SCALARS, Loss, Seed, StepResult, rescale
+from src.gradients.step import SCALARS, Loss, Seed, StepResult, backward, rescale
 from src.world.world import World
 
 Pending = torch.futures.Future[Tensor]
@@ -30,9 +30,7 @@ class SingleProcess:
         (batch,) = micro_batches
         self._seed.set(step, 0)
         loss, items = self._loss(self._module, batch.inputs, batch.targets)
-        for parameter in self._parameters:
-            parameter.grad = None
-        (loss / samples).backward()  # type: ignore[no-untyped-call]
+        backward(loss, samples, self._parameters)
         if loss.is_cuda:
             result = StepResult(loss.detach(), float(vote), torch.as_tensor(items, device=loss.device))
         else:
@@ -91,9 +89,7 @@ class DDPGradients:
             self._scalars[0] = loss.detach()
             self._scalars[1] = float(vote)
             self._scalars[2] = items
-        for parameter in self._parameters:
-            parameter.grad = None
-        (loss / samples).backward()
+        backward(loss, samples, self._parameters)
         if not self._unused_are_refused:
             self._refuse_unused()
         rescale(self._parameters, samples, self._result.items)

@@ -31,6 +31,13 @@ class StepResult:
         return step % GPU_LOOK_STEPS == 0 and bool(self.votes > 0)
 
 
+def backward(loss: Tensor, samples: int, parameters: Iterable[nn.Parameter]) -> None:
+    """Leave in every parameter's .grad the gradient of loss / samples, `loss` being a sum."""
+    for parameter in parameters:
+        parameter.grad = None
+    (loss / samples).backward()  # type: ignore[no-untyped-call]
+
+
 def rescale(parameters: Iterable[nn.Parameter], samples: int, items: float | Tensor) -> None:
     """Turn gradients of the sum of the losses / samples into those of the mean over the items of the global batch."""
     if isinstance(items, float) and items in (0.0, float(samples)):
