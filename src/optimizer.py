@@ -53,14 +53,12 @@ class Optimizer:
         if not math.isfinite(loss):
             raise NonFinite(self._message("loss", step))
         # A sum of finite numbers may overflow, so the exact question is asked only where the sum is not finite.
-        if not math.isfinite(sum(gradient.sum() for gradient in self._gradients())) and self._has_bad_gradient():
-            raise NonFinite(self._message("gradient", step))
+        for gradient in self._gradients():
+            if not math.isfinite(gradient.sum().item()) and not bool(torch.isfinite(gradient).all()):
+                raise NonFinite(self._message("gradient", step))
 
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-
-    def _has_bad_gradient(self) -> bool:
-        return not all(bool(torch.isfinite(gradient).all()) for gradient in self._gradients())
 
     def _skip_if_bad(self, step: int, loss: Tensor) -> None:
         """On a GPU: from the first bad step on the fused optimizer moves nothing; the host learns it later."""

@@ -6,7 +6,7 @@ The sigmoid of the tutorial's recipe is part of the loss, which is stable where 
 import math
 from dataclasses import dataclass
 
-from torch import Tensor, bincount, nn
+from torch import Tensor, bincount, eye, nn
 from torch.nn import functional
 
 from src.models import Data
@@ -34,12 +34,12 @@ class LogisticRegression(nn.Module):
         super().__init__()
         self.linear = nn.Linear(pixels, classes)
         self.classes, self.loss = classes, loss
+        self.rows = eye(classes)  # one-hot rows; no buffer: it is no part of the state
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, *shape) bytes -> (n, classes) logits."""
         # Division, not multiplication by 1/255, which rounds differently: what ToTensor computes.
-        pixels = images.flatten(1).float().div_(255)
-        logits: Tensor = self.linear(pixels)
+        logits: Tensor = self.linear(images.flatten(1) / 255)
         return logits
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -50,7 +50,9 @@ class LogisticRegression(nn.Module):
         """
         if self.loss == "cross_entropy":
             return functional.cross_entropy(logits, labels, reduction="sum")
-        one_hot = logits.new_zeros(logits.shape).scatter_(1, labels.unsqueeze(1), 1.0)
+        if self.rows.device != logits.device:
+            self.rows = self.rows.to(logits.device)
+        one_hot = self.rows.index_select(0, labels)  # one operation, a third of functional.one_hot's time
         return functional.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum") / self.classes
 
 
