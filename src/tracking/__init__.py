@@ -2,6 +2,6 @@
 
 tracker          Tracker: called by the loop
 wandb_uploader   WandbUploader: a thread that sends metrics.jsonl
-account          as whom, and where to
+account          the W&B key, entity, project and server
 pictures         what W&B shows of a finished run
 """
