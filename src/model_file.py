@@ -4,9 +4,11 @@ import ast
 import dataclasses
 import hashlib
 import shutil
+import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from src import schema
@@ -54,7 +56,9 @@ def settings_of(path: Path) -> dict[str, "dataclasses.Field[Any]"]:
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == SETTINGS]
     if not classes:
         return {}
-    names: dict[str, Any] = {"__name__": path.stem}
+    module = ModuleType(f"settings of {path}")
+    names = vars(module)
+    sys.modules[module.__name__] = module  # dataclasses look there where annotations are text (`from __future__`)
     code = ast.Module([*filter(_is_readable, tree.body), classes[0]], [])
     try:
         exec(compile(code, str(path), "exec"), names)
@@ -68,6 +72,8 @@ def settings_of(path: Path) -> dict[str, "dataclasses.Field[Any]"]:
             f"{path}: class {SETTINGS}: {type(error).__name__}: {error}",
             fix="it is read alone: give each field a default, use dataclasses, typing, src.schema and plain constants",
         ) from None
+    finally:
+        del sys.modules[module.__name__]
     for name, field in fields.items():
         field.type = hints[name]
         _check_field(path, name, field)

@@ -57,6 +57,13 @@ def test_settings_are_read_with_their_types_and_defaults(file: Path) -> None:
     assert fields["rate"].metadata["below"] == 1
 
 
+def test_annotations_may_be_text(file: Path) -> None:
+    file.write_text("from __future__ import annotations\n" + FILE)
+    fields = model_file.settings_of(file)
+    assert [field.type for field in fields.values()] == [int, list[str], bool, float]
+    assert not [name for name in sys.modules if name.startswith("settings of ")]
+
+
 def test_settings_are_read_without_torch(file: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from src import config\n"
