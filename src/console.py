@@ -23,7 +23,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ModelFailed as error:
-        _tell_torchrun(error.traceback)
+        _tell_torchrun(str(error))  # the traceback is printed here, once
         if not is_rank0():
             _let_rank0_print(MODEL_SECONDS)
         print(error.traceback, end="", file=sys.stderr, flush=True)

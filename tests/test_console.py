@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.console import Console, one_line_errors, run_and_leave
-from src.errors import JobFailed, UserError
+from src.errors import JobFailed, ModelFailed, UserError
 from src.run.progress import Progress
 from tests.helpers.ranks import fork
 
@@ -82,3 +82,14 @@ def test_a_line_shows_the_mean_loss_since_the_last_one_and_the_time_left(
 def test_rows_are_labelled(capsys: Captured) -> None:
     Console(True, epochs=1, batch=64, seconds=0).rows({"run": "runs/x", "speed": "fast"})
     assert capsys.readouterr().out == "run      runs/x\nspeed    fast\n"
+
+
+def test_an_error_in_the_model_s_file_is_its_own_traceback(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        raise ModelFailed("ValueError: no", "Traceback ...\nValueError: no\n")
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "Traceback ...\nValueError: no\n"
+    assert json.loads((tmp_path / "error.json").read_text())["message"]["message"] == "ValueError: no"

@@ -32,8 +32,9 @@ def test_local_modules_beside_the_file_are_imported(tmp_path: Path) -> None:
     assert isinstance(model.build(SPEC, 0), torch.nn.Linear)
 
 
-def test_settings_are_the_file_s_own_class_with_the_given_values(tmp_path: Path) -> None:
-    settings = "from dataclasses import dataclass\n@dataclass\nclass Settings:\n    width: int = 3\n"
+@pytest.mark.parametrize("decorator", ["@dataclass\n", ""])
+def test_settings_are_the_file_s_own_class_with_the_given_values(decorator: str, tmp_path: Path) -> None:
+    settings = f"from dataclasses import dataclass\n{decorator}class Settings:\n    width: int = 3\n"
     build = "def build(settings, data):\n    return nn.Linear(4, settings.width)\n"
     (tmp_path / "mine.py").write_text("\n".join([HEAD, settings, build, LOSS]))
     built = models.load(tmp_path / "mine.py", {"width": 7}).build(SPEC, 0)
@@ -48,15 +49,6 @@ def test_two_files_of_one_name_are_two_models(tmp_path: Path) -> None:
         built = model.build(SPEC, 0)
         assert isinstance(built, torch.nn.Linear)
         assert built.out_features == width
-
-
-def test_a_settings_class_without_its_decorator_is_one_too(tmp_path: Path) -> None:
-    settings = "class Settings:\n    width: int = 3\n"
-    build = "def build(settings, data):\n    return nn.Linear(4, settings.width)\n"
-    (tmp_path / "mine.py").write_text("\n".join([HEAD, settings, build, LOSS]))
-    built = models.load(tmp_path / "mine.py", {"width": 7}).build(SPEC, 0)
-    assert isinstance(built, torch.nn.Linear)
-    assert built.out_features == 7
 
 
 def test_settings_that_refuse_their_values_show_why(tmp_path: Path) -> None:
