@@ -12,6 +12,7 @@ from src.models import COUNT, Model
 
 SAMPLES_AT_ONCE = 1000
 Number = int | float
+RAW, AVERAGE = "raw", "average"  # the weights that are trained, and those of src.averages
 
 
 class Interrupted(Exception):
@@ -23,7 +24,8 @@ class Metrics:
     """What the model's `measure` summed over `count` samples.
 
     `divisions` has for each metric the sum and its divisor, the one that is shown first in front; `tables` what is
-    no single number, such as a confusion matrix. `best` is the metric that decides.
+    no single number, such as a confusion matrix. `best` is the metric that decides. `averaged` is what the averaged
+    weights measure, where there are any.
     """
 
     count: int
@@ -32,6 +34,7 @@ class Metrics:
     best: str
     higher_is_better: bool
     tables: dict[str, Any] = field(default_factory=dict)
+    averaged: "Metrics | None" = None
 
     def _pair(self, name: str) -> tuple[Number, Number]:
         above, below = self.divisions[name]
@@ -46,8 +49,17 @@ class Metrics:
 
     @property
     def deciding(self) -> float:
-        """The value that decides which weights are the best."""
-        return self.values[self.best]
+        """The value that decides which weights are the best: that of the averaged ones, where they are better."""
+        chosen = self.averaged if self.averaged and self.best_weights == AVERAGE else self
+        return chosen.values[self.best]
+
+    @property
+    def best_weights(self) -> str:
+        """Which weights are better: "raw" or "average"."""
+        if self.averaged is None:
+            return RAW
+        raw, average = self.values[self.best], self.averaged.values[self.best]
+        return AVERAGE if (average > raw if self.higher_is_better else average < raw) else RAW
 
     def texts(self) -> list[str]:
         """Each metric for people: 7433/10000 = 74.33 % where both are whole numbers, else its name and its value."""
@@ -62,7 +74,8 @@ class Metrics:
         return texts
 
     def __str__(self) -> str:
-        return "  ".join(self.texts())
+        average = f"  (average: {self.averaged})" if self.averaged else ""
+        return "  ".join(self.texts()) + average
 
     @property
     def description(self) -> dict[str, Any]:
@@ -76,9 +89,13 @@ class Metrics:
         }
 
     def as_dict(self) -> dict[str, Number]:
-        """For metrics.jsonl and status.json: the metrics, the whole sums and the number of samples."""
+        """For metrics.jsonl and status.json: the metrics, the whole sums and the number of samples.
+
+        What the averaged weights measure has `average_` in front.
+        """
         whole = {name: value for name, value in self.sums.items() if isinstance(value, int)}
-        return whole | {COUNT: self.count} | self.values
+        averaged = self.averaged.values if self.averaged else {}
+        return whole | {COUNT: self.count} | self.values | {f"{AVERAGE}_{key}": averaged[key] for key in averaged}
 
 
 @torch.no_grad()

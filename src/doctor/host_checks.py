@@ -89,7 +89,7 @@ def memory(plan: Plan) -> Finding:
     if reason := shared_memory.objection(World()):
         fix = "mount a tmpfs there; without it gradients go through gloo, 4 to 7 times slower"
         return (red if train.exchange == "shared_memory" else yellow)(reason, fix)
-    need = shared_memory.size(plan.ranks, gradients.local_shards(train, World(size=plan.ranks))[0])
+    need = shared_memory.size(plan.ranks, len(gradients.tree_of(train, plan.ranks).blocks))
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, need)

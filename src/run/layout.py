@@ -122,11 +122,17 @@ def recorded_shaping(path: Path) -> dict[str, Any]:
 def is_finished(path: Path, settings: Config) -> bool:
     """Whether the run was trained to the end with these settings, and its last checkpoint is whole."""
     status = read_status(path)
-    if status.get("state") != State.FINISHED or status.get("epoch", 0) < settings.train.epochs:
+    if status.get("state") != State.FINISHED or not is_enough(status, settings):
         return False
     if recorded_shaping(path) != fingerprint.shaping(settings):
         return False
     return seal.is_whole(checkpoint(path, status.get("step", 0)))
+
+
+def is_enough(status: dict[str, Any], settings: Config) -> bool:
+    """Whether the run was trained for as many epochs, or steps, as the settings want."""
+    epochs, steps = settings.train.epochs, settings.train.max_steps
+    return int(status.get("epoch", 0)) >= epochs or 0 < steps <= int(status.get("step", 0))
 
 
 def checkpoint(path: Path, step: int) -> Path:
