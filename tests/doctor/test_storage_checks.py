@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src import config
-from src.data import dataset as data
+from src.data import idx
 from src.doctor import examination, storage_checks
 from src.doctor.findings import Finding
 from src.fingerprint import fingerprint
@@ -35,7 +35,7 @@ def test_data_that_is_whole_truncated_or_missing(small: str, tmp_path: Path) -> 
     settings = ("data.name=idx", f"data.root={tmp_path}")
     shutil.copytree(small, tmp_path, dirs_exist_ok=True)
     assert asked("data", *settings).message.startswith("idx: four files in ")
-    file = tmp_path / "IDX" / "raw" / data.TEST[0]
+    file = tmp_path / "IDX" / "raw" / idx.TEST[0]
     os.truncate(file, 1000)
     found = asked("data", *settings)
     assert found.colour == "red"
@@ -43,12 +43,12 @@ def test_data_that_is_whole_truncated_or_missing(small: str, tmp_path: Path) -> 
     file.unlink()
     found = asked("data", *settings)
     assert (found.colour, found.fix) == ("red", "copy them there, or data.root=FOLDER")
-    assert found.message.startswith(f"idx: {data.TEST[0]} not in ")
+    assert found.message.startswith(f"idx: {idx.TEST[0]} not in ")
 
 
 def test_the_fix_for_altered_data(mnist: str, tmp_path: Path) -> None:
     shutil.copytree(mnist, tmp_path, dirs_exist_ok=True)
-    with (tmp_path / "MNIST" / "raw" / data.TEST[1]).open("r+b") as stream:
+    with (tmp_path / "MNIST" / "raw" / idx.TEST[1]).open("r+b") as stream:
         stream.seek(100)
         stream.write(b"\x01\x02\x03\x04")
     found = asked("data", f"data.root={tmp_path}")
@@ -64,7 +64,7 @@ def test_the_data_check_downloads_nothing(tmp_path: Path) -> None:
     assert asked("data", root, "data.fallback=none").colour == "red"
     assert asked("data", root, "data.name=digits").colour == "green"
     mirror.mkdir()
-    for name in data.FILES:
+    for name in idx.FILES:
         (mirror / f"{name}.gz").write_bytes(b"x")
     found = asked("data", root, f"data.mirrors=[{mirror}]", "data.fallback=none")
     assert (found.colour, found.message.endswith(f"will be downloaded from {mirror}")) == ("yellow", True)
