@@ -2,6 +2,7 @@
 
 import re
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ class Model:
         Raises UserError where `build` returns none, or refuses the data by a ValueError of its own.
         """
         torch.manual_seed(seed)
-        with self.user_code():
+        with self.user_code(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element")  # it is said below, in one line
             try:
                 built = self.module.build(self.settings, data)
             except ValueError as error:
@@ -82,8 +84,9 @@ class Model:
         return built
 
     def _raised(self, error: Exception) -> bool:
-        """Whether the error was raised in the model's file itself, and not in what it called."""
-        return Path(traceback.extract_tb(error.__traceback__)[-1].filename) == self.path
+        """Whether the model's file raised the error by a `raise` of its own, and not something that it called."""
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return Path(last.filename) == self.path and str(last.line).startswith("raise ")
 
     def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor]:
         """(sum of the losses over the items, number of items)."""

@@ -1,4 +1,6 @@
-"""A small transformer that predicts the byte that follows: causal attention, rotary positions, tied weights."""
+"""A small transformer that predicts the byte that follows: causal attention, tied weights, rotary positions
+(Su et al., RoFormer, 2021).
+"""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +16,6 @@ from src.schema import key
 METRICS = {"answer_accuracy": "right_answers / answers", "loss": "loss / tokens", "accuracy": "right_tokens / tokens"}
 BEST = "min loss"
 BYTES = 256
-SLOWEST = 10_000.0  # positions in a radian of the slowest of the rotations
 ANSWER = re.compile(rb"(?<=\n)\d+\+\d+=(\d+\r?\n)")  # of a line that begins in the block, its end included
 
 
@@ -57,7 +58,7 @@ class Transformer(nn.Module):
         super().__init__()
         width, heads = settings.width, settings.heads
         self.embedding = nn.Embedding(BYTES, width)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=0.2)  # no smaller than what the first layer adds
         self.layers = nn.ModuleList(Layer(width, heads, settings.dropout) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(width)
         self.register_buffer("rotary", rotary_table(length, width // heads))
@@ -71,8 +72,8 @@ class Transformer(nn.Module):
 
 
 def rotary_table(length: int, size: int) -> Tensor:
-    """Cosines and sines of each position's angles, (2, length, size / 2). Su et al., RoFormer, 2021."""
-    angles = torch.arange(length)[:, None] * SLOWEST ** -(torch.arange(0, size, 2) / size)
+    """Cosines and sines, (2, length, size / 2), of angles that grow from a radian a position to about one a block."""
+    angles = torch.arange(length)[:, None] * float(length) ** -(torch.arange(0, size, 2) / size)
     return torch.stack([angles.cos(), angles.sin()])
 
 
