@@ -39,10 +39,12 @@ def test_it_takes_pictures_of_any_size(shape: tuple[int, ...]) -> None:
 
 
 def test_the_loss_is_cross_entropy_of_scaled_pixels() -> None:
+    """Measured in evaluation: in training the normalisation undoes any scale."""
     model = convnet(dropout=0)
-    module, images, labels = model.build(SPEC, 0), pictures(16, 28, 28), torch.arange(16) % 10
+    module, images, labels = model.build(SPEC, 0).eval(), pictures(16, 28, 28), torch.arange(16) % 10
     plain = nn.Sequential(*module.layers)(images[:, None].float() / 255)  # type: ignore[misc]
     loss, items = model.loss(module, images, labels)
+    assert torch.equal(module(images), plain), "to the bit: fresh weights give almost the same loss for any scale"
     assert items == 16
     torch.testing.assert_close(loss / items, nn.CrossEntropyLoss()(plain, labels))
 
