@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LARGEST = 2**31  # integers are below it, unless a setting has its own limit
+TEXTS = ("text", "sums")  # data sets that are text
 TYPES = (int, float, bool, str, list[str], list[float])
 TYPE_NAMES: dict[object, str] = {
     int: "an integer",
@@ -38,15 +39,18 @@ class Data:
 
     name: str = key(
         "mnist",
-        "data set; idx = your own four IDX files in <root>/IDX/raw",
-        choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx"),
+        "data set; idx = your own four IDX files in <root>/IDX/raw, text = your own two in <root>/text",
+        choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx", "text", "sums"),
         fingerprinted=True,
     )
     root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)")
     mirrors: list[str] = key([], "URLs or folders with the .gz files, tried before torchvision's mirrors")
     fallback: str = key(
-        "digits", "with no files and no mirror: train on rendered digits, or stop", choices=("digits", "none")
+        "digits",
+        "with no files and no mirror: train on rendered digits (for text: rendered sums), or stop",
+        choices=("digits", "none"),
     )
+    block: int = key(64, "text: bytes of a sample; each has the byte that follows as its target", minimum=1)
 
 
 @dataclass

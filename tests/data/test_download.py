@@ -16,7 +16,7 @@ import pytest
 
 from src import schema
 from src.data import dataset as data
-from src.data import download
+from src.data import download, idx
 from src.errors import UserError
 from src.world.world import World
 from tests.helpers.data_sets import NOWHERE, write_data_set
@@ -72,7 +72,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_data_set(raw, 300, 100)
     folder.mkdir()
     resources = []
-    for name in data.FILES:
+    for name in idx.FILES:
         content = gzip.compress((raw / name).read_bytes(), mtime=0)
         (folder / f"{name}.gz").write_bytes(content)
         resources.append((f"{name}.gz", hashlib.md5(content).hexdigest()))
@@ -108,15 +108,15 @@ def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[
 def test_four_ranks_fetch_each_file_once(way: str, packed: Path, tmp_path: Path) -> None:
     with mirror(packed, way) as (url, asked):
         found = start(tmp_path / "root", url, folder=tmp_path)
-    assert sorted(asked) == sorted(f"{name}.gz" for name in data.FILES)
+    assert sorted(asked) == sorted(f"{name}.gz" for name in idx.FILES)
     expected = data.load(settings(tmp_path / "root"), World(), print)
     assert found == [expected.fingerprint] * 4
     assert len(expected.train) == 300
     assert not list((tmp_path / "root").rglob("*.part"))
     said = (tmp_path / "output-0").read_text()
-    assert f"fetching {data.FILES[0]}.gz (0.2 MB) from {url}\n" in said
+    assert f"fetching {idx.FILES[0]}.gz (0.2 MB) from {url}\n" in said
     if way == "slow":
-        assert re.search(rf"^fetching {data.FILES[0]}.gz: 0.\d of 0.2 MB$", said, re.MULTILINE)
+        assert re.search(rf"^fetching {idx.FILES[0]}.gz: 0.\d of 0.2 MB$", said, re.MULTILINE)
 
 
 def test_a_full_disk_is_not_reported_as_a_mirror_failure(packed: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_no_good_mirror_is_one_clear_error(way: str, expected: str, packed: Path
         found = start(tmp_path / "root", NOWHERE if way == "nowhere" else url, folder=tmp_path)
     assert len(set(found)) == 1
     assert expected in found[0]
-    for name in data.FILES:
+    for name in idx.FILES:
         assert name in found[0]
         assert not (tmp_path / "root" / "KMNIST" / "raw" / name).exists()
     assert str(tmp_path / "root" / "KMNIST" / "raw") in found[0]
@@ -162,12 +162,12 @@ def test_no_good_mirror_is_one_clear_error(way: str, expected: str, packed: Path
 def test_a_damaged_download_is_fetched_again(packed: Path, tmp_path: Path) -> None:
     raw = tmp_path / "root" / "KMNIST" / "raw"
     raw.mkdir(parents=True)
-    (raw / f"{data.FILES[0]}.gz").write_bytes(b"half")
+    (raw / f"{idx.FILES[0]}.gz").write_bytes(b"half")
     with mirror(packed) as (url, asked):
         found = start(tmp_path / "root", url, folder=tmp_path, world_size=1)
     assert len(found[0]) == 64
     assert len(asked) == 4
-    assert (raw / f"{data.FILES[0]}.gz").read_bytes() == b"half"
+    assert (raw / f"{idx.FILES[0]}.gz").read_bytes() == b"half"
 
 
 def test_packed_files_in_the_raw_folder_are_unpacked(packed: Path, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_complete_read_only_folder_works(packed: Path, tmp_path: Path) -> None
 def test_a_fetched_file_that_is_altered_later_is_named(packed: Path, tmp_path: Path) -> None:
     chosen = settings(tmp_path / "root", str(packed))
     data.load(chosen, World(), print)
-    file = tmp_path / "root" / "KMNIST" / "raw" / data.FILES[0]
+    file = tmp_path / "root" / "KMNIST" / "raw" / idx.FILES[0]
     before = download.sha256(file)
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError) as error:
