@@ -17,6 +17,7 @@ from src.data.loader import MicroBatch, ShardedLoader
 from src.data.splits import Split
 from src.evaluation import Interrupted, Metrics, evaluate
 from src.gradients.build import Gradients, build_gradients, local_shards
+from src.gradients.step import make_repeatable
 from src.gradients.trial import try_shares
 from src.interrupts import Interrupts
 from src.models import Model, compiling
@@ -144,6 +145,7 @@ def join(settings: Config) -> Iterator[Job | None]:
 def prepare(settings: Config, world: World) -> Job | None:
     """Build every part, and go back to where the run was; None if it is finished."""
     train = settings.train
+    make_repeatable(train, world.device)
     console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
     dataset = datasets.load(settings.data, world, console.print_any_rank)
     settings = run.on(settings, dataset)

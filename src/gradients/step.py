@@ -1,11 +1,14 @@
 """What every way of computing a step's gradients has in common: its result, the division, precision, random numbers."""
 
+import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from src import schema
 
 GPU_LOOK_STEPS = 16  # on a GPU, asking costs a wait for it
 MASK = 2**64 - 1
@@ -39,6 +42,17 @@ def divide(gradients: list[Tensor], items: float | Tensor) -> None:
         torch._foreach_div_(gradients, torch.where(items == 0, 1, items))
     elif items:
         torch._foreach_div_(gradients, float(items))
+
+
+def make_repeatable(settings: schema.Train, device: torch.device) -> None:
+    """With bitwise on a GPU: only algorithms that compute the same bits twice. Call before the first product.
+
+    An operation that has none raises torch's own error, which names it.
+    """
+    if settings.sync == "bitwise" and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
 
 
 def in_precision(loss: Loss, precision: str, device: torch.device) -> Loss:
