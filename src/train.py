@@ -35,7 +35,7 @@ def main() -> None:
         with console.one_line_errors():
             print(config.help_text(sys.argv[1:]))
         return
-    with console.one_line_errors():
+    with console.one_line_errors(of_ranks=True):
         settings = config.parse(sys.argv[1:])
         if nothing_left(settings):
             return

@@ -93,7 +93,7 @@ def free_port() -> int:
 def rank() -> None:
     """The main function of a rank; rank 0 prints the result as JSON."""
     interrupts.exit_on_signal()
-    with console.one_line_errors():
+    with console.one_line_errors(of_ranks=True):
         settings = config.parse(sys.argv[1:])
         with worlds.join(settings.train) as world:
             answer = rehearse(settings, world)
