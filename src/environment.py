@@ -70,7 +70,7 @@ def _claim_against(given: dict[str, str]) -> Claim | None:
 
 def _of_claim(claim: Claim, note: str = "") -> Ranks:
     """The ranks by srun or mpirun. Raises UserError if nothing says where the first rank is."""
-    if not claim.hosts and not text("MASTER_ADDR"):
+    if not claim.hosts and (note or not text("MASTER_ADDR")):
         raise UserError(
             f"{claim.values}: ranks on several hosts, and nothing says where the first one is",
             fix=f"{claim.launcher} with MASTER_ADDR= that host, or launch/node.sh on each host",

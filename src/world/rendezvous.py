@@ -112,20 +112,22 @@ def _master() -> tuple[str, int]:
 def _meeting_point(ranks: Ranks) -> tuple[str, int]:
     """The address and port of rank 0: those of the environment, else those that srun or mpirun imply.
 
+    An address of the loopback interface is not taken where there are several hosts, nor what was set for another job.
     Raises UserError for a MASTER_ADDR that is not rank 0's, where rank 0 can know that.
     """
     if not ranks.port:
         return _master()
-    address, given = interfaces.bare(text("MASTER_ADDR")), text("MASTER_PORT")
+    given = "" if ranks.note else text("MASTER_PORT")
     port = whole(given) if given else ranks.port
     if port is None or not 0 < port < 65536:
         raise UserError(f"MASTER_PORT={given[:60]}: not a port", fix="unset MASTER_PORT")
-    several = len(set(ranks.hosts)) != 1
-    own = [interfaces.is_loopback(found) for found in interfaces.resolve(address)]
-    if not address or (several and ranks.hosts and own and all(own) and address != ranks.hosts[0]):
-        return (ranks.hosts[0] if several else interfaces.loopback()), port
-    mine = [interfaces.is_loopback(found) or interfaces.of(found) for found in interfaces.resolve(address)]
-    if ranks.rank == 0 and ranks.hosts and not any(mine):
+    if len(set(ranks.hosts)) == 1:
+        return interfaces.loopback(), port
+    address = "" if ranks.note else interfaces.bare(text("MASTER_ADDR"))
+    found = interfaces.resolve(address) if address else []
+    if ranks.hosts and (not address or found and all(map(interfaces.is_loopback, found))):
+        return ranks.hosts[0], port
+    if ranks.rank == 0 and ranks.hosts and not any(map(interfaces.of, found)):
         raise UserError(
             f"MASTER_ADDR={address}: not an address of {socket.gethostname()}, on which rank 0 is",
             fix="unset MASTER_ADDR: the ranks find each other",

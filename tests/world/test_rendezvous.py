@@ -99,6 +99,8 @@ def test_tasks_of_another_launcher_find_each_other(launcher: str, variables: dic
 def test_srun_s_tasks_ignore_a_master_that_is_not_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MASTER_ADDR of an earlier job: rank 0 can know that it is not its own."""
     given(monkeypatch, "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=here MASTER_ADDR=192.0.2.1")
+    assert rendezvous.meeting_address(environment.ranks()) == "127.0.0.1"
+    given(monkeypatch, "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=n[1-2] MASTER_ADDR=192.0.2.1")
     with pytest.raises(UserError, match=r"MASTER_ADDR=192.0.2.1: not an address of .*; unset MASTER_ADDR"):
         rendezvous.meeting_address(environment.ranks())
     given(monkeypatch, "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=n[1-2] MASTER_ADDR=127.0.0.1")
