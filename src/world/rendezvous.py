@@ -125,7 +125,7 @@ def _meeting_point(ranks: Ranks) -> tuple[str, int]:
         return interfaces.loopback(), port
     address = "" if ranks.note else interfaces.bare(text("MASTER_ADDR"))
     found = interfaces.resolve(address) if address else []
-    if ranks.hosts and (not address or found and all(map(interfaces.is_loopback, found))):
+    if ranks.hosts and (not address or (found and all(map(interfaces.is_loopback, found)))):
         return ranks.hosts[0], port
     if ranks.rank == 0 and ranks.hosts and not any(map(interfaces.of, found)):
         raise UserError(
