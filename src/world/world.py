@@ -1,5 +1,6 @@
 """World: this process's rank among all, its device, and how the ranks agree on a decision."""
 
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -25,6 +26,7 @@ from src.world.rendezvous import Store, meeting_address, open_store
 
 T = TypeVar("T")
 
+OPEN_FILES = 500  # of a rank, without its connections to others
 LONGEST_SECONDS = 1e9  # what torch can count in nanoseconds; thirty years
 POLL_SECONDS = 0.5  # between two looks whether every node has decided
 
@@ -127,6 +129,7 @@ def join(settings: Train) -> Iterator[World]:
         device, note = choose(settings.device, 0, [_here(settings.device)])
         yield World(device=device, note=note)
         return
+    _allow_sockets(ranks.size)
     timeout = timedelta(seconds=min(settings.timeout_seconds, LONGEST_SECONDS))
     known = ranks.by_torchrun and ranks.size == ranks.local_size
     peers = [_here(settings.device)] * ranks.size
@@ -182,6 +185,15 @@ def backends() -> dict[str, str]:
     if dist.is_nccl_available():
         versions["nccl"] = ".".join(str(part) for part in torch.cuda.nccl.version())  # type: ignore[no-untyped-call]
     return versions
+
+
+def _allow_sockets(size: int) -> None:
+    """Raise this process's limit of open files where it may: gloo connects each rank with each other one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = OPEN_FILES + 2 * size
+    if soft != resource.RLIM_INFINITY and soft < need:
+        allowed = need if hard == resource.RLIM_INFINITY else min(hard, need)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _here(wanted: str) -> Peer:
