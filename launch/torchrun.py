@@ -1,18 +1,22 @@
-"""torchrun with three changes: python -m launch.torchrun [--by-status] [torchrun's options] -m src.train ...
+"""torchrun with four changes: python -m launch.torchrun [--by-status] [torchrun's options] -m src.train ...
 
 - SIGUSR1 and SIGUSR2, which warn the ranks of a time limit, do not kill torchrun.
 - torchrun's temporary folder is removed.
 - A failed job prints one line instead of torchrun's 45.
+- --standalone uses this host's loopback address, of IPv6 where there is no other, and looks up no name.
 
 With --by-status the exit code follows status.json (launch.job.verdict: 0 only if the run is finished, 75 to start
 again), for launchers that read only exit codes.
 """
 
+import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
+import uuid
 
 from torch.distributed import DistError  # noqa: TID251
 from torch.distributed import run as elastic  # noqa: TID251
@@ -76,6 +80,8 @@ def supervise(arguments: list[str]) -> int:
         options = elastic.parse_args([f"--log-dir={folder}", *arguments])  # type: ignore[no-untyped-call]
         if ":" in options.nnodes:
             _make_elastic()
+        if options.standalone:
+            _stay_on_this_host(options)
         try:
             elastic.run(options)  # type: ignore[no-untyped-call]
         except ChildFailedError as failed:
@@ -97,6 +103,18 @@ def _hosts_lost(reason: str, endpoint: str) -> str:
     """One line for a rendezvous that failed: why, and what to do."""
     cause = reason.partition(". ")[0].partition("\n")[0][:120] or "timeout"
     return f"the hosts cannot meet at {endpoint} ({cause}); run the same command on every host to continue"
+
+
+def _stay_on_this_host(options: argparse.Namespace) -> None:
+    """Do what --standalone does, without names: a look-up of the host's takes minutes without a DNS server."""
+    try:
+        socket.create_server(("127.0.0.1", 0)).close()
+        host = "127.0.0.1"
+    except OSError:
+        host = "::1"
+    options.standalone, options.local_addr = False, options.local_addr or host
+    options.rdzv_backend, options.rdzv_id = "c10d", str(uuid.uuid4())
+    options.rdzv_endpoint = f"[{host}]:0" if ":" in host else f"{host}:0"
 
 
 def _make_elastic() -> None:

@@ -6,11 +6,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, NoReturn, Protocol
 
-from src.environment import is_rank0
+from src.environment import reports_mistakes
 from src.errors import JobFailed, ModelFailed, UserError
 
 RANK0_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
@@ -18,21 +18,25 @@ MODEL_SECONDS = 2.0  # ... and of an error in the model's file perhaps this rank
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line (exit code 2), a foreseen failure into one too (exit code 1)."""
+def one_line_errors(of_ranks: bool = False) -> Iterator[None]:
+    """Turn a user's mistake into one line (exit code 2), a foreseen failure into one too (exit code 1).
+
+    `of_ranks`: all ranks make the same mistake, and one of them reports it. Other commands do, whatever RANK says.
+    """
     try:
         yield
     except ModelFailed as error:
         _tell_torchrun(str(error))  # the traceback is printed here, once
-        if not is_rank0():
+        if of_ranks and not reports_mistakes():
             _let_rank0_print(MODEL_SECONDS)
         print(error.traceback, end="", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
     except (UserError, JobFailed) as error:
-        if is_rank0() or isinstance(error, JobFailed):
+        silent = of_ranks and isinstance(error, UserError) and not reports_mistakes()
+        if not silent:
             print(f"error: {error}", file=sys.stderr, flush=True)
         _tell_torchrun(str(error))
-        if isinstance(error, UserError) and not is_rank0():
+        if silent:
             _let_rank0_print(RANK0_SECONDS)
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     except KeyboardInterrupt:
@@ -49,7 +53,7 @@ def _tell_torchrun(message: str) -> None:
     """Leave the message where torchrun looks for it: else its last lines are `error_file: <N/A>`."""
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
-        with open(file, "w") as stream:
+        with suppress(OSError), open(file, "w") as stream:  # an earlier torchrun's file is gone
             json.dump({"message": {"message": message, "extraInfo": extra}}, stream)
 
 

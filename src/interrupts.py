@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from src.launchers import slurm
 from src.run.layout import ELASTIC, RESTART, StopReason
 
 SIGNALS = {signal.Signals[name]: StopReason[name] for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")}
@@ -134,6 +135,4 @@ def _text(file: Path) -> str:
 def _deadline(max_minutes: float) -> tuple[float, StopReason]:
     """When to stop (seconds since 1970), and the reason then."""
     mine = time.time() + max_minutes * 60 if max_minutes else float("inf")
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    slurm = float(end) - SLURM_MARGIN_SECONDS if end.isdigit() else float("inf")
-    return min((mine, StopReason.MAX_MINUTES), (slurm, StopReason.SLURM_TIME_LIMIT))
+    return min((mine, StopReason.MAX_MINUTES), (slurm.end_time() - SLURM_MARGIN_SECONDS, StopReason.SLURM_TIME_LIMIT))

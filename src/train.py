@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from src import config, console, environment, interrupts
+from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode, State, StopReason
 from src.schema import Config
@@ -35,7 +36,7 @@ def main() -> None:
         with console.one_line_errors():
             print(config.help_text(sys.argv[1:]))
         return
-    with console.one_line_errors():
+    with console.one_line_errors(of_ranks=True):
         settings = config.parse(sys.argv[1:])
         if nothing_left(settings):
             return
@@ -66,11 +67,17 @@ def nothing_left(settings: Config) -> bool:
 def importing_torch() -> Iterator[None]:
     """Around importing torch, which makes two million objects that live to the end: collecting them takes 0.4 s.
 
-    And keep torch from printing a C++ stack on each rank that loses another one.
+    And keep torch from printing a C++ stack on each rank that loses another one. Raises UserError where the process may
+    not have the memory.
     """
     gc.disable()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    yield
+    try:
+        yield
+    except (ImportError, MemoryError) as error:
+        if isinstance(error, ImportError) and "failed to map" not in str(error) and "allocate" not in str(error):
+            raise
+        raise UserError(f"torch cannot be loaded: {error or 'no memory'}", fix="raise the limit: ulimit -v") from None
     gc.freeze()
     gc.enable()
 

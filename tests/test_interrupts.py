@@ -110,6 +110,13 @@ def test_the_end_time_of_a_slurm_job(small: str, tmp_path: Path) -> None:
     assert read_status(done.run)["reason"] == "Slurm's time limit"
 
 
+def test_the_end_time_of_a_slurm_job_that_is_over(small: str, tmp_path: Path) -> None:
+    """A shell that was opened in a job outlives it, with its variables."""
+    left = {"SLURM_JOB_END_TIME": str(int(time.time()) - 99), "SLURM_JOB_ID": "7"}
+    done = job(small, tmp_path, "train.epochs=1", environment=left).wait()
+    assert read_status(done.run)["state"] == "finished"
+
+
 def test_kill_9_of_torchrun_leaves_no_process(small: str, tmp_path: Path) -> None:
     process = under_torchrun(small, tmp_path)
     reach(tmp_path, 20)

@@ -12,8 +12,8 @@ from src.errors import UserError
 
 SECONDS = 30.0  # two ranks start in 4 s; in 20 s if five processes share a core
 NAMES = (
-    *("versions", "surroundings", "gpus", "cores", "memory", "host name", "interface", "port", "hosts"),
-    *("all-reduce", "data", "run", "disk", "wandb"),
+    *("versions", "surroundings", "variables", "limits", "gpus", "cores", "memory", "host name", "interface", "port"),
+    *("hosts", "all-reduce", "data", "run", "disk", "wandb"),
 )
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from src.doctor import host_checks, network_checks, rehearsal, storage_checks
+from src.doctor import environment_checks, host_checks, network_checks, rehearsal, storage_checks
 from src.doctor.findings import Finding, Plan, red
 from src.errors import JobFailed, UserError
 
@@ -29,6 +29,8 @@ NFS = "on another file system (a dead NFS server?)"
 CHECKS = {
     "versions": Check(host_checks.versions, "make setup"),
     "surroundings": Check(host_checks.surroundings),
+    "variables": Check(environment_checks.variables),
+    "limits": Check(environment_checks.limits),
     "gpus": Check(host_checks.gpus, "look at nvidia-smi, or use train.device=cpu"),
     "cores": Check(host_checks.cores),
     "memory": Check(host_checks.memory, "train.exchange=backend does not use /dev/shm"),

@@ -15,6 +15,7 @@ from src import environment
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.gradients import build as gradients
 from src.gradients import shared_memory
+from src.launchers import slurm
 from src.world import world as worlds
 from src.world.world import World
 
@@ -120,9 +121,7 @@ def surroundings(plan: Plan) -> Finding:
 
 def _time_limit() -> str:
     """When the Slurm job ends, '' if that is not known."""
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    return (
-        f"; the ranks save 30 s before its end at {time.strftime('%F %T', time.localtime(int(end)))}"
-        if end.isdigit()
-        else ""
-    )
+    end = slurm.end_time()
+    if end == float("inf"):
+        return ""
+    return f"; the ranks save 30 s before its end at {time.strftime('%F %T', time.localtime(end))}"

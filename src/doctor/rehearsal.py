@@ -23,6 +23,7 @@ from src.doctor.findings import Finding, Plan, green, red
 from src.doctor.model_size import parameters
 from src.gradients import build as gradients
 from src.schema import Config
+from src.world import interfaces
 from src.world import world as worlds
 from src.world.world import World
 
@@ -86,14 +87,15 @@ def _start(plan: Plan) -> "subprocess.Popen[str]":
 
 def free_port() -> int:
     """A free port of the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    address = interfaces.loopback()
+    with socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
         return int(server.getsockname()[1])
 
 
 def rank() -> None:
     """The main function of a rank; rank 0 prints the result as JSON."""
     interrupts.exit_on_signal()
-    with console.one_line_errors():
+    with console.one_line_errors(of_ranks=True):
         settings = config.parse(sys.argv[1:])
         with worlds.join(settings.train) as world:
             answer = rehearse(settings, world)
@@ -106,7 +108,7 @@ def main() -> None:
     interrupts.exit_on_signal()
     torch.optim.SGD([torch.zeros(1)])  # imports modules that DDP needs, which takes a second: once, before the fork
     os.environ |= {"WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    os.environ |= {"MASTER_ADDR": interfaces.loopback(), "MASTER_PORT": str(free_port())}
     for number in range(RANKS):
         os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number)}
         if os.fork() == 0:
