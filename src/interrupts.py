@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from src import files
 from src.run.layout import ELASTIC, RESTART, StopReason
 
 SIGNALS = {signal.Signals[name]: StopReason[name] for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")}
@@ -114,7 +115,7 @@ class Interrupts:
         os._exit(128 + signal.SIGTERM)
 
     def _other_reason(self) -> StopReason | None:
-        if self._stop_file.exists():
+        if files.exists(self._stop_file):
             return StopReason.STOP_FILE_RESTART if _text(self._stop_file) == RESTART else StopReason.STOP_FILE
         return self._deadline_reason if time.time() > self._deadline else None
 

@@ -138,7 +138,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     model.check(module, *few(dataset.train, world.device))
     folder = Run(layout.directory(settings), world, settings, console.warn)
     interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
-    folder.open(dataset)
+    folder.open(dataset, lambda: interrupts.reason is not None)
 
     shards, local = local_shards(train, world)
     augment = model.augment if model.augments else None

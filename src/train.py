@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from src import config, console, environment, interrupts
 from src.run import layout
-from src.run.layout import ExitCode, State, StopReason
+from src.run.layout import ExitCode, StopReason
 from src.schema import Config
 
 if TYPE_CHECKING:
@@ -116,12 +116,11 @@ def report(job: "Job") -> None:
 
 
 def save(job: "Job") -> None:
-    """A checkpoint, with the lines of metrics.jsonl that belong to it safe before it."""
+    """A checkpoint, with the lines of metrics.jsonl that belong to it safe before it, and then status.json."""
     progress = job.state.progress
     with job.interrupts.patience():
         progress.metrics_bytes = job.tracker.position()
         job.checkpoints.save(job.state)
-        job.run.status(State.RUNNING, epoch=progress.epoch, step=progress.step)
 
 
 def end_epoch(job: "Job") -> bool:
