@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch import job
-from src import config
+from src import config, files
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     for option in ("partition", "account", "qos", "mem", "constraint", "reservation", "dependency"):
         options.add_argument(f"--{option}", help="as sbatch's")
     options.add_argument("--image", help="container image to run with apptainer, instead of .venv")
-    options.add_argument("--array", type=Path, metavar="FILE", help="a file of settings: one run for each line")
+    options.add_argument("--array", type=files.path, metavar="FILE", help="a file of settings: one run for each line")
     options.add_argument("--at-once", type=_positive, help="most tasks of an array that run at the same time")
     options.add_argument("--dry-run", action="store_true", help="print the script; write and submit nothing")
     options.add_argument("settings", nargs="*", metavar="key=value", help="as src.train's")

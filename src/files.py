@@ -1,5 +1,6 @@
 """Files on file systems of all kinds: whole under their name or not there, and what an error of the disk means."""
 
+import argparse
 import errno
 import os
 import shutil
@@ -148,6 +149,14 @@ def expanded(path: str, name: str) -> str:
         cause = f"there is no user {user}" if user else "HOME is not set, and this user has no home folder"
         raise UserError(f"{name}={path}: {cause}", fix=f"write the path in full, or ./{path}")
     return full
+
+
+def path(text: str) -> Path:
+    """A path on a command line, for argparse: `~` is the home folder also where the shell did not say so."""
+    try:
+        return Path(expanded(text, "path"))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,8 +22,8 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
     """Make one setting: its default, its one-line meaning and its limits.
 
     Limits: `choices` (allowed values), `minimum` (smallest allowed), `above` (must be larger),
-    `below` (must be smaller), `is_name` (a plain file name), `fingerprinted` (True if the trained
-    weights depend on it, else it only observes the run, prolongs it or moves it).
+    `below` (must be smaller), `is_name` (a plain file name), `is_path` (`~` is the home folder), `fingerprinted`
+    (True if the trained weights depend on it, else it only observes the run, prolongs it or moves it).
     """
     metadata = {"meaning": meaning, **limits}
     if isinstance(default, list):
@@ -41,8 +41,8 @@ class Data:
         choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx"),
         fingerprinted=True,
     )
-    root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)")
-    mirrors: list[str] = key([], "URLs or folders with the .gz files, tried before torchvision's mirrors")
+    root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)", is_path=True)
+    mirrors: list[str] = key([], "URLs or folders with the .gz files, tried before torchvision's mirrors", is_path=True)
     fallback: str = key(
         "digits", "with no files and no mirror: train on rendered digits, or stop", choices=("digits", "none")
     )
@@ -52,7 +52,7 @@ class Data:
 class Model:
     """Which model, and the values of its own settings: the keys `model.*` are the fields of its class Settings."""
 
-    name: str = key("logistic", "a file in src/models without .py, or the path of your own .py file")
+    name: str = key("logistic", "a file in src/models without .py, or the path of your own .py file", is_path=True)
     settings: dict[str, Any] = field(default_factory=dict)
     file: Path | None = None  # the copy in a run's folder, where that is read instead of the named file
 
@@ -108,14 +108,16 @@ class Checkpoint:
     every_steps: int = key(0, "save every so many steps; 0 = only by epochs", minimum=0)
     every_epochs: int = key(1, "save every so many epochs; 0 = only by steps and at the end", minimum=0)
     keep: int = key(3, "newest checkpoints kept, beside best.pt", minimum=1)
-    resume: str = key("auto", "auto = newest good checkpoint; never = start afresh; or a checkpoint's path")
+    resume: str = key(
+        "auto", "auto = newest good checkpoint; never = start afresh; or a checkpoint's path", is_path=True
+    )
 
 
 @dataclass
 class Run:
     """Where the run is written."""
 
-    root: str = key("runs", "folder of all runs")
+    root: str = key("runs", "folder of all runs", is_path=True)
     name: str = key(
         "", "folder of this run; empty = data set and a fingerprint of what shapes the result", is_name=True
     )

@@ -2,14 +2,14 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src import config, schema
-from src.data import download
+from src import schema
+from src.addresses import without_secrets
+from src.data import download, folders
 from src.data.splits import Spec, Split, spec_of, split_of
 from src.errors import Unreachable, UserError
 from src.world.world import World
@@ -98,13 +98,7 @@ def folder(settings: schema.Data) -> Path:
 
 def missing(settings: schema.Data) -> list[str]:
     """The names of the raw files that are not there. Raises UserError where this user may not look."""
-    raw = folder(settings)
-    try:
-        return [name for name in FILES if not (raw / name).exists()]
-    except PermissionError:
-        raise UserError(
-            f"data.root: {raw} cannot be read by user {os.geteuid()}", fix="chmod it, or be its owner"
-        ) from None
+    return folders.absent(folder(settings), FILES)
 
 
 def answering(settings: schema.Data, seconds: float) -> str:
@@ -139,11 +133,12 @@ def _provide(settings: schema.Data, raw: Path, report: Callable[[str], None]) ->
         report(f"rendering the embedded digits into {raw}")
         digits.write(raw)
     elif settings.name == "idx":
-        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}")
+        hint = folders.misplaced(raw, FILES)
+        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}", fix=hint)
     else:
         source = _source(settings.name)
         mirrors = settings.mirrors + list(source.mirrors)
-        download.fetch(raw, source.resources, mirrors, lambda text: report(config.without_secrets(text)))
+        download.fetch(raw, source.resources, mirrors, lambda text: report(without_secrets(text)))
 
 
 def _source(name: str) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src import files, flock
+from src.addresses import without_secrets
 from src.data import dataset as data
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.doctor.model_size import parameters
@@ -56,7 +57,8 @@ def dataset(plan: Plan) -> Finding:
         return green(f"digits: will be rendered into {raw}, in less than a minute")
     if mirror := data.answering(chosen, MIRROR_SECONDS):
         return yellow(
-            f"{chosen.name}: not in {raw}; will be downloaded from {mirror}", "no action needed; the start takes longer"
+            without_secrets(f"{chosen.name}: not in {raw}; will be downloaded from {mirror}"),
+            "no action needed; the start takes longer",
         )
     fix = f"copy {', '.join(data.FILES)} into {raw}, or data.mirrors=[FOLDER]"
     if chosen.fallback == "none":
