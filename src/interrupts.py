@@ -117,7 +117,7 @@ class Interrupts:
     def _other_reason(self) -> StopReason | None:
         if files.exists(self._stop_file):
             return StopReason.STOP_FILE_RESTART if _text(self._stop_file) == RESTART else StopReason.STOP_FILE
-        return self._deadline_reason if time.time() > self._deadline else None
+        return self._deadline_reason if time.monotonic() > self._deadline else None
 
 
 def _nothing(number: int, frame: object) -> None:
@@ -133,8 +133,11 @@ def _text(file: Path) -> str:
 
 
 def _deadline(max_minutes: float) -> tuple[float, StopReason]:
-    """When to stop (seconds since 1970), and the reason then."""
-    mine = time.time() + max_minutes * 60 if max_minutes else float("inf")
+    """When to stop (on the monotonic clock: the wall clock may jump), and the reason then."""
+    now = time.monotonic()
+    mine = now + max_minutes * 60 if max_minutes else float("inf")
     end = os.environ.get("SLURM_JOB_END_TIME", "")
-    slurm = float(end) - SLURM_MARGIN_SECONDS if end.isdigit() else float("inf")
+    left = float(end) - time.time() if end.isdigit() else float("inf")
+    # An end that is over belongs to an earlier job, or the clock is wrong: this one runs.
+    slurm = now + left - SLURM_MARGIN_SECONDS if left > 0 else float("inf")
     return min((mine, StopReason.MAX_MINUTES), (slurm, StopReason.SLURM_TIME_LIMIT))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+LONGEST = 10**9  # seconds, some 30 years: what threads and sockets can wait for
 LARGEST = 2**31  # integers are below it, unless a setting has its own limit
 TYPES = (int, float, bool, str, list[str])
 TYPE_NAMES: dict[object, str] = {
@@ -70,15 +71,15 @@ class Train:
         choices=("ddp", "bitwise"),
         fingerprinted=True,
     )
-    shards: int = key(8, "bitwise: fixed parts of each batch, and the most ranks it can use", minimum=1)
+    shards: int = key(8, "bitwise: fixed parts of each batch, and the most ranks it can use", minimum=1, below=4097)
     exchange: str = key(
         "auto",
         "how CPU ranks sum gradients: auto = shared memory where it works, else gloo",
         choices=("auto", "shared_memory", "backend"),
     )
     device: str = key("auto", "auto = a GPU for each rank if there are enough", choices=("auto", "cpu", "cuda"))
-    threads: int = key(1, "CPU threads per rank; more is slower for a small model", minimum=1)
-    timeout_seconds: float = key(300.0, "longest wait for another rank before the job fails", above=0)
+    threads: int = key(1, "CPU threads per rank; more is slower for a small model", minimum=1, below=4097)
+    timeout_seconds: float = key(300.0, "longest wait for another rank before the job fails", minimum=1, below=LONGEST)
     max_minutes: float = key(0.0, "save and stop after so many minutes; 0 = no limit", minimum=0)
 
 
@@ -145,7 +146,7 @@ class Track:
     group: str = key("", "group of runs")
     tags: list[str] = key([], "tags")
     notes: str = key("", "notes")
-    timeout_seconds: float = key(30.0, "longest that tracking may delay the start or the end", above=0)
+    timeout_seconds: float = key(30.0, "longest that tracking may delay the start or the end", above=0, below=LONGEST)
 
 
 @dataclass

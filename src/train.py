@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from src import config, console, environment, interrupts
+from src import config, console, environment, interrupts, limits
 from src.run import layout
 from src.run.layout import ExitCode, StopReason
 from src.schema import Config
@@ -40,9 +40,10 @@ def main() -> None:
         if nothing_left(settings):
             return
         interrupts.exit_on_signal()
-        with importing_torch():
+        limits.raise_open_files()
+        with importing_torch(), limits.loading("torch"):
             from src import job as job_room  # torch comes with it, which takes a second
-        with job_room.join(settings) as job:
+        with limits.naming_memory(), job_room.join(settings) as job:
             if job is not None:
                 finish(job, train(job))
 

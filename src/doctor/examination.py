@@ -32,6 +32,7 @@ CHECKS = {
     "gpus": Check(host_checks.gpus, "look at nvidia-smi, or use train.device=cpu"),
     "cores": Check(host_checks.cores),
     "memory": Check(host_checks.memory, "train.exchange=backend does not use /dev/shm"),
+    "limits": Check(host_checks.process_limits),
     "host name": Check(network_checks.name, NAME_SERVER),
     "interface": Check(network_checks.interface, NAME_SERVER),
     "port": Check(network_checks.port),

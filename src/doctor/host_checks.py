@@ -11,14 +11,17 @@ from pathlib import Path
 
 import torch
 
-from src import environment
+from src import environment, limits
 from src.doctor.findings import Finding, Plan, green, red, yellow
+from src.doctor.model_size import parameters
 from src.gradients import build as gradients
 from src.gradients import shared_memory
 from src.world import world as worlds
 from src.world.world import World
 
 DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU of the driver, whether torch uses it or not
+OPEN_FILES = 64  # of a rank: Python, torch, the data, the run; each other rank takes some more
+LEAST_FILE = 100_000  # bytes of a checkpoint, a data set's index and W&B's files beside the weights
 CONTAINERS = {"/.dockerenv": "Docker", "/run/.containerenv": "Podman", "/.singularity.d": "Apptainer"}
 
 
@@ -121,8 +124,16 @@ def surroundings(plan: Plan) -> Finding:
 def _time_limit() -> str:
     """When the Slurm job ends, '' if that is not known."""
     end = os.environ.get("SLURM_JOB_END_TIME", "")
-    return (
-        f"; the ranks save 30 s before its end at {time.strftime('%F %T', time.localtime(int(end)))}"
-        if end.isdigit()
-        else ""
-    )
+    try:
+        return f"; the ranks save 30 s before its end at {time.strftime('%F %T', time.localtime(int(end)))}"
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def process_limits(plan: Plan) -> Finding:
+    """Whether what a process may have (ulimit) is enough for the job."""
+    checkpoint = 3 * 4 * parameters(plan.settings) + LEAST_FILE
+    hosts = 1 + len(plan.nodes)
+    if found := limits.too_low(checkpoint, OPEN_FILES + 4 * plan.ranks * hosts):
+        return red("; ".join(text for text, _ in found), "; ".join(fix for _, fix in found))
+    return green("address space, size of a file and open files suffice")

@@ -133,3 +133,26 @@ def test_a_folder_that_is_taken_away(taken: str, shim: Shim, small: str, tmp_pat
     code, output = run(shim.environment(), "src.train", *arguments)
     assert (code, "is finished" in output) == (0, True)
     shutil.rmtree(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("seconds", some_slow([86_400, -86_400, 10**9, -(10**9)], 1, 8))
+def test_a_clock_that_jumps_ends_and_spoils_nothing(seconds: int, shim: Shim, small: str, tmp_path: Path) -> None:
+    when, path = tmp_path / "when", tmp_path / "runs" / "r"
+    environment = shim.environment(clock=seconds, when=when)
+    environment["SLURM_JOB_END_TIME"] = str(int(time.time()) + 3600)
+    job = start(environment, "src.train", *settings(small, tmp_path, *LONG, "train.max_minutes=30", "log.seconds=0"))
+    until(lambda: read_status(path).get("step", 0) >= 32, job)
+    when.touch()
+    output, _ = job.communicate(timeout=240)
+    assert (job.returncode, read_status(path)["step"]) == (0, 960), output
+    rates = [line["samples_per_second"] for line in jsonl.read(path / layout.METRICS) if line["kind"] == "train"]
+    assert all(0 < rate < 1e8 for rate in rates)
+    assert not re.search(r"-\d+(:| day)|\d+ days", output)
+    code, output = run(environment, "src.status", str(path))
+    assert (code, " finished " in output) == (0, True)
+
+
+def test_an_end_of_a_slurm_job_that_is_over_is_not_this_job_s(shim: Shim, small: str, tmp_path: Path) -> None:
+    environment = shim.environment() | {"SLURM_JOB_END_TIME": "1000000000"}
+    code, output = run(environment, "src.train", *settings(small, tmp_path))
+    assert (code, read_status(tmp_path / "runs" / "r")["state"]) == (0, "finished"), output
