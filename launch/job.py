@@ -47,7 +47,7 @@ def tasks(file: Path, key: str) -> list[list[str]]:
     names `key`, the option or variable that gave the file.
     """
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{key}={file}: cannot be read ({error.strerror})") from None
     parsed = []

@@ -186,7 +186,7 @@ def submit(planned: Submission) -> str:
     """Write the files and submit the script; returns the job's number. Raises UserError if sbatch refuses."""
     planned.folder.mkdir(parents=True, exist_ok=True)
     for name, text in (planned.files | {"job.sbatch": planned.script}).items():
-        (planned.folder / name).write_text(text)
+        (planned.folder / name).write_text(text, encoding="utf-8")
     try:
         done = subprocess.run(
             ["sbatch", "--parsable", str(planned.folder / "job.sbatch")], capture_output=True, text=True
