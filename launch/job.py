@@ -129,6 +129,8 @@ def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[E
     if after == before:
         if state == State.FINISHED and code == 0:
             return ExitCode.FINISHED, "was finished already"
+        if code == ExitCode.TRY_AGAIN:
+            return ExitCode.TRY_AGAIN, "could not start or save yet: the error above says why"
         return ExitCode.FAILED, f"failed at the start (exit code {code})"
     if state == State.FINISHED:
         return ExitCode.FINISHED, f"finished at step {step}"

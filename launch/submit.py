@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch import job
-from src import config
+from src import config, files
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     for option in ("partition", "account", "qos", "mem", "constraint", "reservation", "dependency"):
         options.add_argument(f"--{option}", help="as sbatch's")
     options.add_argument("--image", help="container image to run with apptainer, instead of .venv")
-    options.add_argument("--array", type=Path, metavar="FILE", help="a file of settings: one run for each line")
+    options.add_argument("--array", type=files.path, metavar="FILE", help="a file of settings: one run for each line")
     options.add_argument("--at-once", type=_positive, help="most tasks of an array that run at the same time")
     options.add_argument("--dry-run", action="store_true", help="print the script; write and submit nothing")
     options.add_argument("settings", nargs="*", metavar="key=value", help="as src.train's")
@@ -236,7 +236,7 @@ def submit(planned: Submission) -> str:
     """Write the files and submit the script; returns the job's number. Raises UserError if sbatch refuses."""
     planned.folder.mkdir(parents=True, exist_ok=True)
     for name, text in (planned.files | {"job.sbatch": planned.script}).items():
-        (planned.folder / name).write_text(text)
+        (planned.folder / name).write_text(text, encoding="utf-8")
     try:
         done = subprocess.run(
             ["sbatch", "--parsable", str(planned.folder / "job.sbatch")],

@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import json
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,16 @@ from omegaconf import OmegaConf  # noqa: TID251
 from omegaconf.errors import OmegaConfBaseException  # noqa: TID251
 from yaml import YAMLError
 
-from src import model_file
+from src import files, model_file, yaml_text
+from src.addresses import without_secrets, without_users
 from src.errors import UserError
 from src.schema import KEYS, LARGEST, TYPE_NAMES, Config, Model, contradiction, value_of
 
 Keys = dict[str, "dataclasses.Field[Any]"]
+
+
+class _Variable(str):
+    """The text of an environment variable in a file: it is read as on the command line."""
 
 
 def parse(arguments: list[str], model: Path | None = None) -> Config:
@@ -32,12 +36,14 @@ def parse(arguments: list[str], model: Path | None = None) -> Config:
     cannot be used.
     """
     given = [(name, value, "") for name, value in map(_split, arguments)]
-    files = [value for name, value, _ in given if name == "config"]
-    if "" in files:
+    named = [value for name, value, _ in given if name == "config"]
+    if "" in named:
         raise UserError("config=: names no file", fix="write config=FILE.yaml")
-    if len(files) > 1:
-        raise UserError(f"config= is given {len(files)} times ({', '.join(files)}): give one file")
-    values = [(name, value, f"{file}: ") for file in files for name, value in _read(Path(file))]
+    if len(named) > 1:
+        raise UserError(f"config= is given {len(named)} times ({', '.join(named)}): give one file")
+    values = [
+        (name, value, f"{file}: ") for file in named for name, value in _read(Path(files.expanded(file, "config")))
+    ]
     typed = {name for name, _, _ in given}
     values += [entry for entry in given if entry[0] != "config"]
     settings = Config()
@@ -51,7 +57,7 @@ def parse(arguments: list[str], model: Path | None = None) -> Config:
         name.removeprefix("model."): model_file.default_of(field) for name, field in keys.items() if name not in KEYS
     }
     for name, value, origin in values:
-        text = not origin and name in typed
+        text = isinstance(value, _Variable) or (not origin and name in typed)
         _assign(settings, keys, name, _literal(keys, name, value) if text else value, origin)
     if problem := contradiction(settings):
         raise UserError(problem[0], fix=problem[1])
@@ -81,20 +87,18 @@ def load(file: Path, model: Path | None = None) -> Config:
 
 def as_yaml(settings: Config) -> str:
     """The resolved settings as YAML without secrets; `config=` reads it back."""
-    return without_secrets(str(OmegaConf.to_yaml(OmegaConf.create(as_dict(settings)))))
+    return yaml_text.write(as_dict(settings))
 
 
 def as_dict(settings: Config) -> dict[str, dict[str, Any]]:
     """The resolved settings as plain nested dicts, without secrets."""
     plain = dataclasses.asdict(settings)
     plain["model"] = {"name": settings.model.name} | settings.model.settings
+    plain = {
+        section: {name: without_users(value) for name, value in values.items()} for section, values in plain.items()
+    }
     plain["data"]["mirrors"] = [without_secrets(mirror) for mirror in settings.data.mirrors]
     return plain
-
-
-def without_secrets(text: str) -> str:
-    """The text with user and password taken out of every address (a mirror may have them)."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
 
 
 def help_text(arguments: list[str]) -> str:
@@ -119,7 +123,10 @@ def _split(argument: str) -> tuple[str, str]:
     if name != bare or not equals or not name:
         close = _nearest(KEYS, bare) if bare else ""
         advice = f"write {close or bare or 'key'}={value or 'VALUE'}"
-        raise UserError(f"{argument}: settings are key=value without dashes", fix=f"{advice} (--help lists all keys)")
+        raise UserError(
+            without_secrets(f"{argument}: settings are key=value without dashes"),
+            fix=without_secrets(f"{advice} (--help lists all keys)"),
+        )
     return name, value
 
 
@@ -135,23 +142,42 @@ def _nearest(keys: Keys, name: str) -> str:
 
 
 def _read(file: Path) -> Iterator[tuple[str, Any]]:
-    """The (dotted key, value) pairs of a YAML file."""
+    """The (dotted key, value) pairs of a YAML file. Raises UserError."""
     try:
-        content = OmegaConf.to_container(OmegaConf.load(file))
+        content = yaml_text.read(file.read_bytes())
     except OSError as error:
-        raise UserError(f"config={file}: cannot be read ({error.strerror})") from None
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise UserError(f"config={file}: is no valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"config={file}: cannot be read ({files.reason(error)})") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = without_secrets(" ".join(str(error).split()))
+        raise UserError(f"config={file}: is no valid YAML: {reason}") from None
+    if content is None:
+        return
     if not isinstance(content, dict):
         raise UserError(f"config={file}: must hold sections such as `train:` with keys below them")
     sections = {name.split(".")[0] for name in KEYS}
     for section, body in content.items():
         if isinstance(body, dict):
-            yield from ((f"{section}.{name}", value) for name, value in body.items())
+            yield from ((name := f"{section}.{key}", _resolved(file, name, value)) for key, value in body.items())
         elif section not in sections:
             yield str(section), body
         elif body is not None:  # an empty section is allowed
-            raise UserError(f"config={file}: {section}: {body}: must hold keys, such as `{_first_of(str(section))}`")
+            text = without_secrets(f"config={file}: {section}: {body}: must hold keys")
+            raise UserError(f"{text}, such as `{_first_of(str(section))}`")
+
+
+def _resolved(file: Path, name: str, value: Any) -> Any:
+    """The value with `${oc.env:NAME}` replaced by the variable. Raises UserError."""
+    if isinstance(value, list):
+        return [_resolved(file, name, item) for item in value]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    try:
+        text = OmegaConf.create({"value": yaml_text.only_environment(value)})["value"]
+    except OmegaConfBaseException as error:
+        reason = " ".join(str(error).partition("full_key:")[0].rpartition("interpolation: ")[2].split()).strip('"')
+        fix = "write ${oc.env:NAME} or ${oc.env:NAME,DEFAULT}"
+        raise UserError(f"config={file}: {name}: {without_secrets(value)}: {without_secrets(reason)}", fix) from None
+    return _Variable(text) if "${oc.env:" in value and isinstance(text, str) else text
 
 
 def _first_of(section: str) -> str:
@@ -165,8 +191,8 @@ def _literal(keys: Keys, name: str, text: str) -> Any:
     if name in keys and keys[name].type is str:
         return text
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
-    except (YAMLError, OmegaConfBaseException):
+        return yaml_text.read(str(text))
+    except (YAMLError, ValueError, RecursionError):
         return text
 
 
@@ -174,11 +200,13 @@ def _assign(settings: Config, keys: Keys, name: str, value: Any, origin: str) ->
     if name not in keys:
         close = _nearest(keys, name)
         hint = f"did you mean {close}?" if close else "--help lists all keys"
-        raise UserError(f"{origin}{name}={value}: unknown key", fix=hint)
+        raise UserError(without_secrets(f"{origin}{name}={value}: unknown key"), fix=hint)
     if reason := _objection(keys[name], value):
-        raise UserError(f"{origin}{name}={'' if value is None else value}: {reason}")
+        raise UserError(without_secrets(f"{origin}{name}={'' if value is None else value}") + f": {reason}")
     section, setting = name.split(".")
     value = _converted(keys[name].type, value)
+    if keys[name].metadata.get("is_path"):
+        value = _expanded(name, value)
     if name in KEYS:
         setattr(getattr(settings, section), setting, value)
     else:
@@ -194,11 +222,19 @@ def _converted(kind: object, value: Any) -> Any:
     return value
 
 
+def _expanded(name: str, value: Any) -> Any:
+    """The path, or the paths in a list, with `~` replaced by the home folder. Raises UserError."""
+    if isinstance(value, list):
+        return [_expanded(name, item) for item in value]
+    return files.expanded(value, name)
+
+
 def _objection(setting: "dataclasses.Field[Any]", value: Any) -> str:
     """Why the setting cannot have this value, or ''."""
     limits = setting.metadata
     if not _is_of_type(setting.type, value):
-        return f"must be {TYPE_NAMES[setting.type]}"
+        hint = '; in YAML a bare ~ is nothing: write "~"' if limits.get("is_path") and value is None else ""
+        return f"must be {TYPE_NAMES[setting.type]}{hint}"
     if "choices" in limits and value not in limits["choices"]:
         return f"must be one of {', '.join(limits['choices'])}"
     if "length" in limits and len(value) != limits["length"]:
@@ -211,6 +247,8 @@ def _objection(setting: "dataclasses.Field[Any]", value: Any) -> str:
         below = limits.get("below", LARGEST if setting.type is int else None)
         if below is not None and number >= below:
             return f"must be below {below}"
+    if limits.get("is_path") and "\0" in str(value):
+        return "must be a path"
     if limits.get("is_name") and (value in (".", "..") or "/" in str(value) or "\0" in str(value)):
         return "must be the name of a folder, not a path; run.root= says where it is"
     return ""

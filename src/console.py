@@ -38,7 +38,7 @@ def one_line_errors(of_ranks: bool = False) -> Iterator[None]:
         _tell_torchrun(str(error))
         if silent:
             _let_rank0_print(RANK0_SECONDS)
-        raise SystemExit(2 if isinstance(error, UserError) else 1) from None
+        raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:  # whoever read the output (head, less) has left

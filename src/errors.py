@@ -4,6 +4,7 @@
     JobFailed      the job cannot go on; exit code 1
       NonFinite      the loss or a gradient is infinite or not a number
       PeerLost       another rank died, or did not come in time
+      TryAgain       what is in the way passes by itself; exit code 75
 
 Unreachable (no source has a file of the data set) and Damaged (a checkpoint) are caught where there is another
 source or an earlier checkpoint. Whatever else is raised is a fault of this program or of the model's file, and
@@ -17,6 +18,8 @@ class UserError(ValueError):
     `message` names the key and its value, `fix` is what to do; `str()` is both in one line.
     """
 
+    exit_code = 2
+
     def __init__(self, message: str, fix: str = "") -> None:
         super().__init__(message, fix)
         self.message, self.fix = message, fix
@@ -28,9 +31,17 @@ class UserError(ValueError):
 class JobFailed(RuntimeError):
     """The job cannot go on: one line, no traceback, and the last checkpoint is safe."""
 
+    exit_code = 1
+
 
 class PeerLost(JobFailed):
     """Another rank died, or did not come within the timeout; the message names it."""
+
+
+class TryAgain(JobFailed):
+    """The same command may go on later: the disk is full, another host still holds the run."""
+
+    exit_code = 75  # layout.ExitCode.TRY_AGAIN, os.EX_TEMPFAIL
 
 
 class NonFinite(JobFailed):

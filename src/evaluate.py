@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src import files
 from src.console import one_line_errors
 from src.errors import UserError
-from src.files import write_text
 
 if TYPE_CHECKING:  # torch comes with them: --help does not wait for it
     from src.evaluation import Metrics
@@ -25,9 +25,8 @@ def write(run: Trained, name: str, metrics: Metrics) -> Path:
     """Keep the result in the run's folder. Raises UserError."""
     file = run.path / f"evaluation-{name}.json"
     try:
-        write_text(
-            file, json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name, "averaged": run.averaged}) + "\n"
-        )
+        origin = {"checkpoint": run.checkpoint.name, "averaged": run.averaged}
+        files.write_text(file, json.dumps(metrics.as_dict() | origin) + "\n")
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror})", fix="leave --write out") from None
     return file
@@ -37,11 +36,11 @@ def main() -> None:
     """The command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__, formatter_class=raw)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=files.path, metavar="RUN", help="folder of the run")
     parser.add_argument("settings", nargs="*", metavar="data.key=value", help="another data set")
     parser.add_argument("--average", action="store_true", help="the averaged weights of optim.average")
     parser.add_argument("--write", action="store_true", help="keep the result in the run's folder")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="where the model's code is, if it has moved")
+    parser.add_argument("--model", type=files.path, metavar="FILE", help="where the model's code is, if it has moved")
     chosen = parser.parse_intermixed_args()
     with one_line_errors():
         if other := [setting for setting in chosen.settings if not setting.startswith("data.")]:

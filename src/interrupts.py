@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from src import files
 from src.launchers import slurm
 from src.run.layout import ELASTIC, RESTART, StopReason
 
@@ -115,9 +116,9 @@ class Interrupts:
         os._exit(128 + signal.SIGTERM)
 
     def _other_reason(self) -> StopReason | None:
-        if self._stop_file.exists():
+        if files.exists(self._stop_file):
             return StopReason.STOP_FILE_RESTART if _text(self._stop_file) == RESTART else StopReason.STOP_FILE
-        return self._deadline_reason if time.time() > self._deadline else None
+        return self._deadline_reason if time.monotonic() > self._deadline else None
 
 
 def _nothing(number: int, frame: object) -> None:
@@ -133,6 +134,8 @@ def _text(file: Path) -> str:
 
 
 def _deadline(max_minutes: float) -> tuple[float, StopReason]:
-    """When to stop (seconds since 1970), and the reason then."""
-    mine = time.time() + max_minutes * 60 if max_minutes else float("inf")
-    return min((mine, StopReason.MAX_MINUTES), (slurm.end_time() - SLURM_MARGIN_SECONDS, StopReason.SLURM_TIME_LIMIT))
+    """When to stop (on the monotonic clock: the wall clock may jump), and the reason then."""
+    now = time.monotonic()
+    mine = now + max_minutes * 60 if max_minutes else float("inf")
+    end = now + slurm.end_time() - time.time() - SLURM_MARGIN_SECONDS
+    return min((mine, StopReason.MAX_MINUTES), (end, StopReason.SLURM_TIME_LIMIT))

@@ -152,7 +152,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     model, module, stand_in = build_model(settings, dataset, world)
     folder = Run(layout.directory(settings), world, settings, console.warn)
     interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
-    folder.open(dataset)
+    folder.open(dataset, lambda: interrupts.reason is not None)
 
     batches = batches_of(settings, dataset, model, world)
     state, last_step = state_of(settings, model, module, batches.steps_per_epoch)

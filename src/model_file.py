@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from src import schema
+from src import files, schema
 from src.errors import UserError
 
 MODELS = Path(__file__).with_name("models")
@@ -23,13 +23,13 @@ READABLE = ("dataclasses", "enum", "math", "typing", "src.schema")
 
 def find(name: str) -> Path:
     """The file that model.name means: NAME.py in src/models, or a path. Raises UserError."""
-    if "/" not in name and not name.endswith(".py"):
+    if "/" not in name and not name.endswith(".py") and not name.startswith("~"):
         known = {file.stem: file for file in MODELS.glob("[!_]*.py") if _builds(file)}
         if name in known:
             return known[name]
         names = ", ".join(sorted(known))
         raise UserError(f"model.name={name}: no such model", fix=f"write one of {names}, or the path of a .py file")
-    path = Path(name).expanduser()
+    path = Path(files.expanded(name, "model.name"))
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"model.name={name}: no such file", fix="write the path of a .py file")
     return path

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+LONGEST = 10**9  # seconds, some 30 years: what threads and sockets can wait for
 LARGEST = 2**31  # integers are below it, unless a setting has its own limit
 TEXTS = ("text", "sums")  # data sets that are text
 TYPES = (int, float, bool, str, list[str], list[float])
@@ -24,8 +25,8 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
     """Make one setting: its default, its one-line meaning and its limits.
 
     Limits: `choices` (allowed values), `minimum` (smallest allowed), `above` (must be larger),
-    `below` (must be smaller), `length` (of a list), `is_name` (a plain file name), `fingerprinted` (True if the trained
-    weights depend on it, else it only observes the run, prolongs it or moves it).
+    `below` (must be smaller), `length` (of a list), `is_name` (a plain file name), `is_path` (`~` is the home folder),
+    `fingerprinted` (True if the trained weights depend on it, else it only observes the run, prolongs it or moves it).
     """
     metadata = {"meaning": meaning, **limits}
     if isinstance(default, list):
@@ -43,8 +44,8 @@ class Data:
         choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx", "text", "sums"),
         fingerprinted=True,
     )
-    root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)")
-    mirrors: list[str] = key([], "URLs or folders with the .gz files, tried before torchvision's mirrors")
+    root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)", is_path=True)
+    mirrors: list[str] = key([], "URLs or folders with the .gz files, tried before torchvision's mirrors", is_path=True)
     fallback: str = key(
         "digits",
         "with no files and no mirror: train on rendered digits (for text: rendered sums), or stop",
@@ -57,7 +58,7 @@ class Data:
 class Model:
     """Which model, and the values of its own settings: the keys `model.*` are the fields of its class Settings."""
 
-    name: str = key("logistic", "a file in src/models without .py, or the path of your own .py file")
+    name: str = key("logistic", "a file in src/models without .py, or the path of your own .py file", is_path=True)
     settings: dict[str, Any] = field(default_factory=dict)
     file: Path | None = None  # the copy in a run's folder, where that is read instead of the named file
 
@@ -75,7 +76,7 @@ class Train:
         choices=("ddp", "bitwise"),
         fingerprinted=True,
     )
-    shards: int = key(8, "bitwise: fixed parts of each batch, and the most ranks it can use", minimum=1)
+    shards: int = key(8, "bitwise: fixed parts of each batch, and the most ranks it can use", minimum=1, below=4097)
     micro_batch_size: int = key(
         0, "ddp: samples that a rank computes at once, the gradients are added; 0 = its whole share", minimum=0
     )
@@ -93,8 +94,8 @@ class Train:
         choices=("auto", "shared_memory", "backend"),
     )
     device: str = key("auto", "auto = a GPU for each rank if there are enough", choices=("auto", "cpu", "cuda"))
-    threads: int = key(1, "CPU threads per rank; more is slower for a small model", minimum=1)
-    timeout_seconds: float = key(300.0, "longest wait for another rank before the job fails", above=0)
+    threads: int = key(1, "CPU threads per rank; more is slower for a small model", minimum=1, below=4097)
+    timeout_seconds: float = key(300.0, "longest wait for another rank before the job fails", minimum=1, below=LONGEST)
     max_minutes: float = key(0.0, "save and stop after so many minutes; 0 = no limit", minimum=0)
 
 
@@ -136,14 +137,16 @@ class Checkpoint:
     every_steps: int = key(0, "save every so many steps; 0 = only by epochs", minimum=0)
     every_epochs: int = key(1, "save every so many epochs; 0 = only by steps and at the end", minimum=0)
     keep: int = key(3, "newest checkpoints kept, beside best.pt", minimum=1)
-    resume: str = key("auto", "auto = newest good checkpoint; never = start afresh; or a checkpoint's path")
+    resume: str = key(
+        "auto", "auto = newest good checkpoint; never = start afresh; or a checkpoint's path", is_path=True
+    )
 
 
 @dataclass
 class Run:
     """Where the run is written."""
 
-    root: str = key("runs", "folder of all runs")
+    root: str = key("runs", "folder of all runs", is_path=True)
     name: str = key(
         "", "folder of this run; empty = data set and a fingerprint of what shapes the result", is_name=True
     )
@@ -171,7 +174,7 @@ class Track:
     group: str = key("", "group of runs")
     tags: list[str] = key([], "tags")
     notes: str = key("", "notes")
-    timeout_seconds: float = key(30.0, "longest that tracking may delay the start or the end", above=0)
+    timeout_seconds: float = key(30.0, "longest that tracking may delay the start or the end", above=0, below=LONGEST)
 
 
 @dataclass

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from src import files
 from src.console import one_line_errors
 from src.errors import UserError
 from src.run import jsonl, layout, results
@@ -111,7 +112,7 @@ def main() -> None:
     """The command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m src.status", description=__doc__, formatter_class=raw)
-    parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="folder of runs, or one run")
+    parser.add_argument("root", nargs="?", type=files.path, default=Path("runs"), help="folder of runs, or one run")
     parser.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     chosen = parser.parse_args()
     with one_line_errors():

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from src import config
+from src import config, files
 from src.console import one_line_errors
 from src.errors import JobFailed, UserError
 from src.run import layout
@@ -71,7 +71,7 @@ def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m src.track", description=__doc__, formatter_class=raw)
     parser.add_argument("command", choices=["push"])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=files.path, metavar="RUN")
     chosen = parser.parse_args()
     with one_line_errors():
         for path in chosen.runs:

@@ -20,10 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from src import config, console, environment, interrupts
-from src.errors import UserError
+from src import config, console, environment, interrupts, limits
 from src.run import layout
-from src.run.layout import ExitCode, State, StopReason
+from src.run.layout import ExitCode, StopReason
 from src.schema import Config
 
 if TYPE_CHECKING:
@@ -41,9 +40,10 @@ def main() -> None:
         if nothing_left(settings):
             return
         interrupts.exit_on_signal()
-        with importing_torch():
+        limits.raise_open_files()
+        with importing_torch(), limits.loading("torch"):
             from src import job as job_room  # torch comes with it, which takes a second
-        with job_room.join(settings) as job:
+        with limits.naming_memory(), job_room.join(settings) as job:
             if job is not None:
                 finish(job, train(job))
 
@@ -67,17 +67,11 @@ def nothing_left(settings: Config) -> bool:
 def importing_torch() -> Iterator[None]:
     """Around importing torch, which makes two million objects that live to the end: collecting them takes 0.4 s.
 
-    And keep torch from printing a C++ stack on each rank that loses another one. Raises UserError where the process may
-    not have the memory.
+    And keep torch from printing a C++ stack on each rank that loses another one.
     """
     gc.disable()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    try:
-        yield
-    except (ImportError, MemoryError) as error:
-        if isinstance(error, ImportError) and "failed to map" not in str(error) and "allocate" not in str(error):
-            raise
-        raise UserError(f"torch cannot be loaded: {error or 'no memory'}", fix="raise the limit: ulimit -v") from None
+    yield
     gc.freeze()
     gc.enable()
 
@@ -125,12 +119,11 @@ def report(job: "Job") -> None:
 
 
 def save(job: "Job") -> None:
-    """A checkpoint, with the lines of metrics.jsonl that belong to it safe before it."""
+    """A checkpoint, with the lines of metrics.jsonl that belong to it safe before it, and then status.json."""
     progress = job.state.progress
     with job.interrupts.patience():
         progress.metrics_bytes = job.tracker.position()
         job.checkpoints.save(job.state)
-        job.run.status(State.RUNNING, epoch=progress.epoch, step=progress.step)
 
 
 def end_epoch(job: "Job") -> bool:

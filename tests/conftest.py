@@ -13,6 +13,7 @@ from tests.helpers import strangers as strangers_room
 from tests.helpers.data_sets import mnist_mirrors, write_data_set
 from tests.helpers.once import made_once
 from tests.helpers.ranks import good_job
+from tests.helpers.shims import shim as shim
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from src.errors import JobFailed, ModelFailed, NonFinite, PeerLost, UserError
+from src.errors import JobFailed, ModelFailed, NonFinite, PeerLost, TryAgain, UserError
+from src.run.layout import ExitCode
 
 
 def test_a_user_error_is_its_message_and_its_fix() -> None:
@@ -15,7 +16,8 @@ def test_a_user_error_is_its_message_and_its_fix() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [UserError("a", "b"), JobFailed("a"), NonFinite("a"), PeerLost("a"), ModelFailed("a", "Traceback")]
+    "error",
+    [UserError("a", "b"), JobFailed("a"), NonFinite("a"), PeerLost("a"), TryAgain("a"), ModelFailed("a", "Traceback")],
 )
 def test_errors_survive_pickle(error: Exception) -> None:
     again = pickle.loads(pickle.dumps(error))
@@ -26,3 +28,12 @@ def test_a_lost_rank_and_a_bad_step_fail_the_job() -> None:
     assert issubclass(PeerLost, JobFailed)
     assert issubclass(NonFinite, JobFailed)
     assert issubclass(ModelFailed, JobFailed)
+
+
+def test_the_exit_code_of_an_error_is_a_known_one() -> None:
+    assert [kind.exit_code for kind in (UserError, JobFailed, TryAgain, PeerLost)] == [
+        ExitCode.MISTAKE,
+        ExitCode.FAILED,
+        ExitCode.TRY_AGAIN,
+        ExitCode.FAILED,
+    ]

@@ -2,14 +2,14 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from src import config, schema
-from src.data import download, idx, text
+from src import schema
+from src.addresses import without_secrets
+from src.data import download, folders, idx, text
 from src.data.splits import Spec, Split, Splits
 from src.errors import Unreachable, UserError
 from src.world.world import World
@@ -117,13 +117,7 @@ def folder(settings: schema.Data) -> Path:
 
 def missing(settings: schema.Data) -> list[str]:
     """The names of the raw files that are not there. Raises UserError where this user may not look."""
-    raw = folder(settings)
-    try:
-        return [name for name in kind_of(settings).FILES if not (raw / name).exists()]
-    except PermissionError:
-        raise UserError(
-            f"data.root: {raw} cannot be read by user {os.geteuid()}", fix="chmod it, or be its owner"
-        ) from None
+    return folders.absent(folder(settings), kind_of(settings).FILES)
 
 
 def answering(settings: schema.Data, seconds: float) -> str:
@@ -161,7 +155,8 @@ def _provide(settings: schema.Data, report: Callable[[str], None]) -> None:
         report(f"rendering the embedded {settings.name} into {raw}")
         _renderer(settings.name).write(raw)
     elif settings.name == "idx":
-        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}")
+        hint = folders.misplaced(raw, idx.FILES)
+        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}", fix=hint)
     elif settings.name == "text":
         if there := {*text.FILES} - {*missing(settings)}:
             raise UserError(f"data.name=text: {raw} holds {', '.join(there)} alone", fix=_how_to(settings))
@@ -170,7 +165,7 @@ def _provide(settings: schema.Data, report: Callable[[str], None]) -> None:
         source = _source(settings.name)
         mirrors = settings.mirrors + list(source.mirrors)
         try:
-            download.fetch(raw, source.resources, mirrors, lambda line: report(config.without_secrets(line)))
+            download.fetch(raw, source.resources, mirrors, lambda line: report(without_secrets(line)))
         except Unreachable as error:
             raise Unreachable(f"no mirror answers ({error})") from None
 

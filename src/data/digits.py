@@ -5,16 +5,14 @@ and centred as MNIST's are. All arithmetic is on integers, and the random number
 which numpy keeps stable (its distributions it does not).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from src import files
-from src.data import strokes
+from src.data import folders, strokes
 from src.data.strokes import HANDS, NEAR, ONE, SIZE, Bytes, Integers
-from src.errors import UserError
 
 SHA256 = {
     "train-images-idx3-ubyte": "7b6b02cb9b414938c70ea83c408bab8da76fcd9abe6c0a2948a98dc702e5ab67",
@@ -39,33 +37,28 @@ MIDDLE = 14
 RIM = ((0, 256), (181, 181), (256, 0), (181, -181), (0, -256), (-181, -181), (-256, 0), (-181, 181))
 
 
-def write(raw: Path) -> None:
+def write(raw: Path, report: Callable[[str], None] = folders.say) -> None:
     """Render both splits into four IDX files, each whole under its name or not there.
 
     One process at a time does it, also where several nodes share the folder; a file that is there is never
     touched. Raises UserError where the folder cannot be written.
     """
-    try:
-        raw.mkdir(parents=True, exist_ok=True)
-        with FileLock(raw / ".lock"):
-            if not all((raw / name).exists() for name in SHA256):
-                _write_splits(raw)
-    except OSError as error:
-        raise UserError(
-            f"data.root: {raw} cannot be written ({error.strerror or error})",
-            fix="make room there, or name another folder with data.root=",
-        ) from None
+    with folders.writing(raw), folders.alone(raw, report) as shared:
+        if not all((raw / name).exists() for name in SHA256):
+            _write_splits(raw, shared)
 
 
-def _write_splits(raw: Path) -> None:
+def _write_splits(raw: Path, shared: bool) -> None:
     random = np.random.PCG64(SEED)  # one stream: the hands, the training images, the test images
     hands = strokes.write(_words(random, 10 * HANDS, strokes.NODES * 2))
     for split, count in SPLITS:
         words = _words(random, count, WORDS)
         labels = (words[:, 0] % 10).astype(np.uint8)
         batches = (words[at : at + AT_ONCE] for at in range(0, count, AT_ONCE))
-        _save(raw / f"{split}-images-idx3-ubyte", (count, 28, 28), (_render(*hands, batch) for batch in batches))
-        _save(raw / f"{split}-labels-idx1-ubyte", (count,), [labels])
+        _save(
+            raw / f"{split}-images-idx3-ubyte", (count, 28, 28), (_render(*hands, batch) for batch in batches), shared
+        )
+        _save(raw / f"{split}-labels-idx1-ubyte", (count,), [labels], shared)
 
 
 def _words(random: np.random.PCG64, count: int, each: int) -> Integers:
@@ -73,11 +66,11 @@ def _words(random: np.random.PCG64, count: int, each: int) -> Integers:
     return (random.random_raw(count * each) >> np.uint64(33)).astype(np.int32).reshape(count, each)
 
 
-def _save(file: Path, shape: tuple[int, ...], parts: Iterable[Bytes]) -> None:
+def _save(file: Path, shape: tuple[int, ...], parts: Iterable[Bytes], shared: bool) -> None:
     """Write the header (zero, zero, 8 for unsigned bytes, dimensions, sizes) and the parts, unless it is there."""
     if file.exists():
         return
-    with files.whole(file) as temporary, temporary.open("wb") as stream:
+    with files.whole(file, shared) as temporary, temporary.open("wb") as stream:
         stream.write(bytes((0, 0, 8, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape))
         for part in parts:
             stream.write(part.tobytes())

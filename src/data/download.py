@@ -2,26 +2,25 @@
 
 import gzip
 import hashlib
+import os
 import shutil
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock
-
 from src import files
-from src.config import without_secrets
+from src.addresses import without_secrets
+from src.data import http
+from src.data.folders import Report, alone, misplaced, say, writing
 from src.errors import Unreachable, UserError
 
 STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
+SLOW_SECONDS = 5.0  # between two lines about files that are checked
 REPORT_SECONDS = 2.0  # between two lines about a download
 CHUNK = 1 << 18
 SUMS = "SHA256SUMS"  # what was fetched here, in sha256sum's own format
-
-Report = Callable[[str], None]
 
 
 def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str], report: Report) -> None:
@@ -30,22 +29,21 @@ def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str]
     One process at a time does it, also where several nodes share the folder. Files that are there are never
     touched. Raises Unreachable, or UserError where the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            for packed, md5 in resources:
-                if not (folder / packed.removesuffix(".gz")).exists():
-                    _fetch_one(folder, packed, md5, mirrors, report)
-    except OSError as error:
-        raise UserError(
-            f"data.root: {folder} cannot be written ({error.strerror or error})",
-            fix="make room there, or name another folder with data.root=",
-        ) from None
+    wanted = {packed.removesuffix(".gz"): (packed, md5) for packed, md5 in resources}
+    if hint := misplaced(folder, wanted):
+        report(hint)
+    with writing(folder), alone(folder, report) as shared:
+        for name, (packed, md5) in wanted.items():
+            if not (folder / name).exists():
+                try:
+                    _fetch_one(folder, packed, md5, mirrors, report, shared)
+                except Unreachable as error:
+                    raise Unreachable(f"{error}; {hint}" if hint else error) from None
 
 
-def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], report: Report) -> None:
+def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], report: Report, shared: bool) -> None:
     raw = folder / packed.removesuffix(".gz")
-    temporary = folder / f".{packed}.part"
+    temporary = folder / f".{packed}{f'.{os.uname().nodename}-{os.getpid()}' if shared else ''}.part"
     answers = []
     try:
         # torchvision leaves the .gz beside the raw file: it is as good as a mirror.
@@ -57,11 +55,11 @@ def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], report: 
                 answers.append(f"{source}: {error}")
                 continue
             if digest == md5:
-                _unpack(temporary, raw)
+                _unpack(temporary, raw, shared)
                 return
             answers.append(f"{source}: {packed} is damaged (MD5 {digest}, expected {md5})")
             if source != str(folder):
-                report(answers[-1])
+                report(without_secrets(answers[-1]))
     finally:
         temporary.unlink(missing_ok=True)
     raise Unreachable(without_secrets("; ".join(dict.fromkeys(answers[1:]))) or "no mirror is named")
@@ -84,15 +82,15 @@ def _chunks(source: str, name: str, report: Report) -> Iterator[bytes]:
             total, done, reported = int(getattr(stream, "length", None) or 0), 0, time.monotonic()
             remote = "://" in source
             if remote:
-                report(f"fetching {name} ({total / 1e6:.1f} MB) from {source}")
+                report(without_secrets(f"fetching {name} ({total / 1e6:.1f} MB) from {source}"))
             while chunk := stream.read(CHUNK):
                 yield chunk
                 done += len(chunk)
                 if remote and time.monotonic() - reported > REPORT_SECONDS:
                     reported = time.monotonic()
                     report(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
-    except (OSError, HTTPException, ValueError) as error:
-        raise Unreachable(getattr(error, "reason", None) or error) from None
+    except (OSError, HTTPException) as error:
+        raise Unreachable(error) from None
 
 
 def answers(source: str, name: str, seconds: float) -> bool:
@@ -100,44 +98,63 @@ def answers(source: str, name: str, seconds: float) -> bool:
     try:
         with _open(source, name, seconds) as stream:
             return bool(stream.read(1))
-    except (OSError, HTTPException, ValueError):
+    except (OSError, HTTPException, Unreachable):
         return False
 
 
 def _open(source: str, name: str, seconds: float = STALL_SECONDS) -> BinaryIO:
+    """The file of a URL or a folder. Raises Unreachable, OSError."""
     if "://" not in source:
         return (Path(source) / name).open("rb")
-    stream: BinaryIO = urllib.request.urlopen(f"{source.rstrip('/')}/{name}", timeout=seconds)
-    return stream
+    return http.open_file(source, name, seconds)
 
 
-def _unpack(packed: Path, raw: Path) -> None:
+def _unpack(packed: Path, raw: Path, shared: bool) -> None:
     """Unpack to a temporary name, note the checksum, and only then give the file its name."""
-    with files.whole(raw) as temporary:
+    with files.whole(raw, shared) as temporary:
         with gzip.open(packed) as stream, temporary.open("wb") as out:
             shutil.copyfileobj(stream, out, CHUNK)
-        with (raw.parent / SUMS).open("a") as sums:
+        with (raw.parent / SUMS).open("a", encoding="utf-8") as sums:
             sums.write(f"{sha256(temporary)}  {raw.name}\n")
 
 
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256(file: Path, read: Callable[[int], None] = lambda _: None) -> str:
+    """The SHA-256 of a file's bytes, in hex; `read` is told how many were read, piece by piece."""
+    digest = hashlib.sha256()
+    with file.open("rb", buffering=0) as stream:
+        while chunk := stream.read(4 * CHUNK):
+            digest.update(chunk)
+            read(len(chunk))
+    return digest.hexdigest()
 
 
-def verify(folder: Path, names: Iterable[str], pinned: dict[str, str]) -> dict[str, str]:
+class Slowly:
+    """Says how far something is that takes long: the first time after SLOW_SECONDS, then as often."""
+
+    def __init__(self, what: str, report: Report) -> None:
+        self._what, self._report = what, report
+        self._done, self._said = 0, time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        """So many bytes more are done."""
+        self._done += count
+        if time.monotonic() - self._said > SLOW_SECONDS:
+            self._said = time.monotonic()
+            self._report(f"{self._what}: {self._done / 1e6:.1f} MB so far")
+
+
+def verify(folder: Path, names: Iterable[str], pinned: dict[str, str], report: Report = say) -> dict[str, str]:
     """The SHA-256 of each file, held against the pinned one or what was recorded when it was fetched.
 
     Raises UserError naming the file, what was expected and what was found.
     """
-    recorded = {line.split()[1]: line.split()[0] for line in _lines(folder / SUMS)} | pinned
-    digests = {}
+    recorded = {words[1]: words[0] for line in _lines(folder / SUMS) if len(words := line.split()) == 2} | pinned
+    digests, slowly = {}, Slowly(f"checking the files in {folder}", report)
     for name in names:
         try:
-            digests[name] = sha256(folder / name)
+            digests[name] = sha256(folder / name, slowly)
         except OSError as error:
-            raise UserError(f"{folder / name}: cannot be read ({error.strerror})") from None
+            raise UserError(f"{folder / name}: cannot be read ({files.reason(error)})") from None
         if name in recorded and recorded[name] != digests[name]:
             raise UserError(
                 f"{folder / name}: is damaged or altered: SHA-256 {digests[name]}, expected {recorded[name]}",
@@ -147,4 +164,4 @@ def verify(folder: Path, names: Iterable[str], pinned: dict[str, str]) -> dict[s
 
 
 def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
+    return file.read_text(encoding="utf-8", errors="replace").splitlines() if files.exists(file) else []

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src import schema
+from src import files, schema
 from src.data.splits import Spec, Split, Splits, spec_of
 from src.errors import UserError
 
@@ -50,6 +50,16 @@ def read(file: Path) -> Tensor:
 
     Raises UserError for any other file.
     """
+    try:
+        return _read(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({files.reason(error)})", fix=files.advice(error)) from None
+    except (MemoryError, RuntimeError) as error:  # torch's, where the file cannot be mapped
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{file}: cannot be mapped ({reason})", fix="allow more memory: ulimit -v unlimited") from None
+
+
+def _read(file: Path) -> Tensor:
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(4)

@@ -6,9 +6,10 @@ code 1 if anything is red.
 
 import argparse
 
-from src import config, console, environment
+from src import config, console, environment, limits
 from src.doctor.findings import Plan
 from src.errors import UserError
+from src.schema import LONGEST
 
 SECONDS = 30.0  # two ranks start in 4 s; in 20 s if five processes share a core
 NAMES = (
@@ -31,10 +32,13 @@ def main() -> None:
     chosen = parser.parse_intermixed_args()
     with console.one_line_errors():
         settings = config.parse(chosen.settings)
+        if not 0 < chosen.seconds < LONGEST:
+            raise UserError(f"--seconds={chosen.seconds:g}: must be above 0 and below {LONGEST}")
         if chosen.ranks < 0:
             raise UserError(f"--ranks={chosen.ranks}: must be at least 1")
         ranks = chosen.ranks or environment.ranks_per_node()
-        from src.doctor import examination, network_checks  # torch comes with them: --help does not wait for it
+        with limits.loading("torch"):  # --help does not wait for it
+            from src.doctor import examination, network_checks
 
         plan = Plan(settings, chosen.settings, ranks, network_checks.hosts(chosen.nodes), chosen.seconds)
         raise SystemExit(1 if examination.report(plan, chosen.only or list(NAMES), chosen.json) else 0)

@@ -1,18 +1,13 @@
-"""Checks of what a shell, a scheduler or an earlier job leaves to a process: its variables and its limits."""
+"""Checks of what a shell, a scheduler or an earlier job leaves to a process: its variables."""
 
 import os
-import resource
 import socket
 
 from src import environment
-from src.doctor.findings import Finding, Plan, green, red, yellow
+from src.doctor.findings import Finding, Plan, green, yellow
 from src.errors import UserError
 from src.launchers import slurm
 from src.launchers.variables import text, whole
-
-OPEN_FILES = 256  # of one rank and its launcher
-MEMORY = 6e9  # bytes of addresses that torch alone takes, most of them never touched
-FILE = 1e8  # bytes of a checkpoint of some size
 
 
 def variables(plan: Plan) -> Finding:
@@ -61,29 +56,3 @@ def _of_launchers() -> list[tuple[str, str]]:
     if threads and not all(whole(part.strip()) for part in threads.split(",")):
         problems.append((f"OMP_NUM_THREADS={threads[:60]}: is no number of threads", "unset OMP_NUM_THREADS"))
     return problems
-
-
-def limits(plan: Plan) -> Finding:
-    """Whether the shell's limits (ulimit) leave room for the ranks."""
-    files = _hard(resource.RLIMIT_NOFILE)
-    need = OPEN_FILES + 2 * plan.ranks * (1 + len(plan.nodes))
-    if files < need:
-        return red(f"{files:.0f} open files, {need} are needed", f"ulimit -n {need}, or limits.conf")
-    memory, file, cpu = map(_soft, (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CPU))
-    if memory < MEMORY:
-        return red(f"{memory / 1e9:.1f} GB of addresses, torch alone takes {MEMORY / 1e9:.0f}", "ulimit -v unlimited")
-    if file < FILE:
-        return yellow(f"files of at most {file / 1e6:.1f} MB: checkpoints may not fit", "ulimit -f unlimited")
-    if cpu < float("inf"):
-        return yellow(f"the kernel ends a rank after {cpu:.0f} s of CPU time", "ulimit -t unlimited")
-    return green(f"{files:.0f} open files; memory, files and CPU time as they are")
-
-
-def _soft(kind: int) -> float:
-    limit = resource.getrlimit(kind)[0]
-    return float("inf") if limit == resource.RLIM_INFINITY else limit
-
-
-def _hard(kind: int) -> float:
-    limit = resource.getrlimit(kind)[1]
-    return float("inf") if limit == resource.RLIM_INFINITY else limit

@@ -30,7 +30,7 @@ CHECKS = {
     "versions": Check(host_checks.versions, "make setup"),
     "surroundings": Check(host_checks.surroundings),
     "variables": Check(environment_checks.variables),
-    "limits": Check(environment_checks.limits),
+    "limits": Check(host_checks.process_limits),
     "gpus": Check(host_checks.gpus, "look at nvidia-smi, or use train.device=cpu"),
     "cores": Check(host_checks.cores),
     "memory": Check(host_checks.memory, "train.exchange=backend does not use /dev/shm"),

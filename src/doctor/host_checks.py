@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import resource
 import shutil
 import tempfile
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from src import environment
+from src import environment, limits
 from src.doctor.findings import Finding, Plan, green, red, yellow
+from src.doctor.model_size import parameters
 from src.gradients import build as gradients
 from src.gradients import shared_memory
 from src.launchers import slurm
@@ -20,6 +22,8 @@ from src.world import world as worlds
 from src.world.world import World
 
 DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU of the driver, whether torch uses it or not
+OPEN_FILES = 64  # of a rank: Python, torch, the data, the run; each other rank takes some more
+LEAST_FILE = 100_000  # bytes of a checkpoint, a data set's index and W&B's files beside the weights
 CONTAINERS = {"/.dockerenv": "Docker", "/run/.containerenv": "Podman", "/.singularity.d": "Apptainer"}
 
 
@@ -124,4 +128,19 @@ def _time_limit() -> str:
     end = slurm.end_time()
     if end == float("inf"):
         return ""
-    return f"; the ranks save 30 s before its end at {time.strftime('%F %T', time.localtime(end))}"
+    try:
+        return f"; the ranks save 30 s before its end at {time.strftime('%F %T', time.localtime(end))}"
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def process_limits(plan: Plan) -> Finding:
+    """Whether what a process may have (ulimit) is enough for the job."""
+    checkpoint = 3 * 4 * parameters(plan.settings) + LEAST_FILE
+    hosts = 1 + len(plan.nodes)
+    if found := limits.too_low(checkpoint, OPEN_FILES + 4 * plan.ranks * hosts):
+        return red("; ".join(text for text, _ in found), "; ".join(fix for _, fix in found))
+    seconds = resource.getrlimit(resource.RLIMIT_CPU)[0]
+    if seconds != resource.RLIM_INFINITY:
+        return yellow(f"the kernel ends a rank after {seconds} s of CPU time", "ulimit -t unlimited")
+    return green("address space, size of a file and open files suffice")

@@ -10,13 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from src import schema
+from src import files, flock, schema
+from src.addresses import without_secrets
 from src.data import dataset as data
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.doctor.model_size import parameters
+from src.flock import NoLocks
 from src.run import archive, checkpoint, layout
 from src.run.layout import State
-from src.run.lock import hold, holder
+from src.run.lock import holder
 from src.run.run import Run
 from src.world.world import World
 
@@ -32,7 +34,13 @@ TRY_LOCK = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fc
 def existing(path: Path) -> Path:
     """The path, or the nearest parent folder that exists."""
     path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    return next((folder for folder in (path, *path.parents) if files.exists(folder)), Path("/"))
+
+
+def in_the_way(path: Path) -> str:
+    """Why the folder cannot be made, '' if it is there or can be: a link to nothing, or a file, on its path."""
+    path = path.absolute()
+    return next(filter(None, map(files.in_the_way, (path, *path.parents))), "")
 
 
 def dataset(plan: Plan) -> Finding:
@@ -53,7 +61,8 @@ def dataset(plan: Plan) -> Finding:
         return _absent(chosen, f"text: not in {raw}", f"copy {files} there")
     if mirror := data.answering(chosen, MIRROR_SECONDS):
         return yellow(
-            f"{chosen.name}: not in {raw}; will be downloaded from {mirror}", "no action needed; the start takes longer"
+            without_secrets(f"{chosen.name}: not in {raw}; will be downloaded from {mirror}"),
+            "no action needed; the start takes longer",
         )
     fix = f"copy {files} into {raw}, or data.mirrors=[FOLDER]"
     return _absent(chosen, f"{chosen.name}: not in {raw}, and no mirror answers", fix)
@@ -72,18 +81,21 @@ def directory(plan: Plan) -> Finding:
     root, path = Path(plan.settings.run.root), layout.directory(plan.settings)
     if held_by := holder(path):
         return red(f"{path}: is in use by {held_by}", "wait, stop it, or run.name=")
+    if problem := in_the_way(path):
+        return red(f"run.root={root}: {problem}", "run.root=FOLDER")
     Run(path, World(), plan.settings, print).refuse_contradiction()
+    lacking: list[str] = []
     began, operation = time.monotonic(), "creating a folder"
     try:
-        for operation in _try_out(existing(path)):  # noqa: B007
+        for operation in _try_out(existing(path), lacking):  # noqa: B007
             pass
     except OSError as error:
-        return red(
-            f"run.root={root}: {operation} in {existing(path)} fails: {error.strerror or error}", "run.root=FOLDER"
-        )
+        return red(f"run.root={root}: {operation} in {existing(path)} fails: {files.reason(error)}", "run.root=FOLDER")
     seconds = time.monotonic() - began
     kind, options = _file_system(existing(path))
     text = f"{path}: {_state(path)} ({kind}, {seconds:.2f} s)"
+    if lacking:
+        return yellow(f"{text}: {'; '.join(lacking)}", "no action needed, or run.root=FOLDER on another file system")
     if {"nolock", "local_lock=all", "local_lock=flock"} & set(options):
         return yellow(f"{text}: locks work on this host only, two hosts could write one run", "mount it without nolock")
     if kind in ("overlay", "tmpfs", "ramfs"):
@@ -93,22 +105,40 @@ def directory(plan: Plan) -> Finding:
     return green(f"{text}: write, fsync, rename, link, lock work")
 
 
-def _try_out(folder: Path) -> Iterator[str]:
-    """Do each file operation of a run, and yield its name before it. Raises OSError."""
+def _try_out(folder: Path, lacking: list[str]) -> Iterator[str]:
+    """Do each file operation of a run, and yield its name before it; `lacking` gets what a job does without.
+
+    Raises OSError.
+    """
     yield "creating a folder"
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as name:
         scratch = Path(name)
         yield "writing, fsync or renaming of a checkpoint"
         archive.write(scratch / "step.pt", {"format": archive.FORMAT})
         yield "hard-linking a checkpoint"
-        os.link(scratch / "step.pt", scratch / checkpoint.BEST)
+        try:
+            os.link(scratch / "step.pt", scratch / checkpoint.BEST)
+        except OSError as error:
+            lacking.append(f"no hard links ({files.reason(error)}): best.pt is a copy")
+            files.link_or_copy(scratch / "step.pt", scratch / checkpoint.BEST)
         yield "locking"
-        handle = hold(scratch)
-        command = [sys.executable, "-I", "-S", "-c", TRY_LOCK, str(scratch / "lock")]
+        try:
+            _try_lock(scratch / "lock")
+        except NoLocks as error:
+            lacking.append(f"no locks ({error}): start no second job on one run from another host")
+
+
+def _try_lock(file: Path) -> None:
+    """Lock the file, and see that a second process cannot. Raises NoLocks, OSError."""
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        flock.take(handle)
+        command = [sys.executable, "-I", "-S", "-c", TRY_LOCK, str(file)]
         second = subprocess.run(command, capture_output=True, text=True)
+    finally:
         os.close(handle)
-        if "BlockingIOError" not in second.stderr:
-            raise OSError(errno.ENOLCK, "a second process gets the lock too")
+    if "BlockingIOError" not in second.stderr:
+        raise OSError(errno.ENOLCK, "a second process gets the lock too")
 
 
 def _state(path: Path) -> str:

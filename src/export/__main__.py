@@ -6,8 +6,8 @@ with torch on the whole test set; its metadata are the metrics and the hash of t
 """
 
 import argparse
-from pathlib import Path
 
+from src import files
 from src.console import one_line_errors
 
 FORMATS = ("safetensors", "onnx")
@@ -17,11 +17,11 @@ def main() -> None:
     """The command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m src.export", description=__doc__, formatter_class=raw)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=files.path, metavar="RUN", help="folder of the run")
     parser.add_argument("--to", choices=FORMATS, required=True)
     parser.add_argument("--average", action="store_true", help="the averaged weights of optim.average")
-    parser.add_argument("--file", type=Path, help="default: model.* in the run's folder")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="where the model's code is, if it has moved")
+    parser.add_argument("--file", type=files.path, help="default: model.* in the run's folder")
+    parser.add_argument("--model", type=files.path, metavar="FILE", help="where the model's code is, if it has moved")
     chosen = parser.parse_args()
     with one_line_errors():
         from src.export.weights import export  # torch comes with it: --help does not wait for it

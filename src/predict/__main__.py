@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from src import files
 from src.console import one_line_errors
 
 
@@ -18,11 +19,11 @@ def main() -> None:
     """The command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m src.predict", description=__doc__, formatter_class=raw)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=files.path, metavar="RUN", help="folder of the run")
     parser.add_argument("files", nargs="+", metavar="FILE", help="a file, a folder, a pattern, or - for standard input")
     parser.add_argument("--average", action="store_true", help="the averaged weights of optim.average")
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="where the model's code is, if it has moved")
+    parser.add_argument("--model", type=files.path, metavar="FILE", help="where the model's code is, if it has moved")
     chosen = parser.parse_args()
     with one_line_errors():
         bad = predict(chosen.run, chosen.files, chosen.json, chosen.model, chosen.average)

@@ -6,6 +6,7 @@ Source of that preparation: http://yann.lecun.com/exdb/mnist. report.html does t
 
 import io
 import math
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,7 @@ def _opaque(image: Any) -> Any:
 
 def files(name: str) -> list[Path]:
     """The files that a command line's word means: a file, all of a folder, or a pattern."""
-    path = Path(name)
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     if any(letter in name for letter in "*?[") and not path.exists():

@@ -7,8 +7,8 @@ needs no network and no other file.
 
 import argparse
 import sys
-from pathlib import Path
 
+from src import files
 from src.console import one_line_errors
 
 
@@ -16,8 +16,9 @@ def main() -> None:
     """The command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m src.report", description=__doc__, formatter_class=raw)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--file", type=Path, help="default: report.html in the run's folder, compare.html for several")
+    parser.add_argument("runs", nargs="+", type=files.path, metavar="RUN", help="folder of a run")
+    default = "default: report.html in the run's folder, compare.html for several"
+    parser.add_argument("--file", type=files.path, help=default)
     chosen = parser.parse_args()
     with one_line_errors():
         from src.report.page import report  # torch comes with it: --help does not wait for it

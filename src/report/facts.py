@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src import config, model_file
+from src.addresses import without_secrets
 from src.run import jsonl, layout, results, tables
 from src.run.layout import read_status
 from src.run.results import Description
@@ -81,7 +82,7 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
-    return config.without_secrets(value) if isinstance(value, str) else value
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _lines(file: Path) -> tuple[list[Facts], list[Facts]]:

@@ -88,9 +88,9 @@ def one(path: Path, settings: Config, sources: Sources) -> Facts:
 def write(file: Path, runs: list[Facts]) -> None:
     """Fill the template. Raises OSError."""
     content = {"made": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "runs": runs}
-    page = TEMPLATE.read_text()
+    page = TEMPLATE.read_text(encoding="utf-8")
     for part in PARTS:
-        page = page.replace(f"/* {part} */", TEMPLATE.with_name(part).read_text(), 1)
+        page = page.replace(f"/* {part} */", TEMPLATE.with_name(part).read_text(encoding="utf-8"), 1)
     # No "<" is left, so that no name or note can end the script it stands in.
     text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     write_text(file, page.replace("null /* facts */", text, 1))

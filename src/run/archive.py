@@ -28,10 +28,16 @@ def write(file: Path, content: dict[str, Any]) -> str:
             torch.save(content, stream)
             digest = seal.add(stream)
     except RuntimeError as error:  # torch.save hides what failed behind a message about itself
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+        raise _of_the_disk(error) or error from None
     return digest
+
+
+def _of_the_disk(error: BaseException) -> OSError | None:
+    """The OSError behind an error, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return cause
 
 
 def read(file: Path) -> dict[str, Any]:

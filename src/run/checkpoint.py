@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from src import config, files, fingerprint, model_file
 from src.averages import Average
 from src.data.dataset import DataSet
-from src.errors import Damaged, NonFinite, UserError
+from src.errors import Damaged, NonFinite, TryAgain, UserError
 from src.gradients.step import StepResult
 from src.optimizer import Optimizer
 from src.run import archive, layout
+from src.run.layout import State
 from src.run.progress import Progress
 from src.run.run import Origin, Run, Start
 from src.schema import Config
@@ -92,6 +93,7 @@ class Checkpoints:
         self._code = model_file.code_sha256(config.model_path(settings.model))
         self.folder = run.path / layout.CHECKPOINTS
         self._saved_step: int | None = None  # of the newest checkpoint
+        self._warnings = files.Warnings(warn)
 
     def due_at_step(self, progress: Progress) -> bool:
         """Whether checkpoint.every_steps wants one after this step."""
@@ -126,8 +128,16 @@ class Checkpoints:
         return origin
 
     def _choose(self) -> tuple[Origin, dict[str, Any] | None]:
-        for stale in self.folder.glob(".*.part"):
-            stale.unlink()
+        try:
+            for stale in self.folder.glob(".*.part"):
+                stale.unlink()
+            return self._chosen()
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: {files.reason(error)}", fix=files.advice(error, "name another folder with run.root=")
+            ) from None
+
+    def _chosen(self) -> tuple[Origin, dict[str, Any] | None]:
         if content := self._newest():
             if content["data_sha256"] != self._dataset.fingerprint:
                 raise UserError(
@@ -173,19 +183,25 @@ class Checkpoints:
         def mark() -> None:
             if self._saved_step != state.progress.step:
                 self._save(state)
-            self._link(layout.checkpoint(self._run.path, state.progress.step))
+            files.link_or_copy(layout.checkpoint(self._run.path, state.progress.step), self.folder / BEST)
 
         self._world.rank0_decides(lambda: self._try(mark, state.progress.step))
 
     def save_last(self, state: TrainState) -> None:
-        """Write the checkpoint that the job leaves; UserError on all ranks if it cannot."""
+        """Write the checkpoint that the job leaves; TryAgain on all ranks if it cannot."""
 
         def decide() -> None:
+            progress = state.progress
             try:
-                if self._saved_step != state.progress.step:
+                there = files.exists(layout.checkpoint(self._run.path, progress.step))
+                if self._saved_step != progress.step or not there:
                     self._save(state)
             except OSError as error:
-                raise UserError(f"{self.folder}: {error.strerror}", fix="make room and run the same command") from None
+                saved = f"step {self._saved_step} is" if self._saved_step else "nothing is"
+                raise TryAgain(
+                    f"{self.folder}: {files.reason(error)}: step {progress.step} cannot be saved, {saved}; "
+                    f"{files.advice(error)}, and run the same command"
+                ) from None
 
         self._world.rank0_decides(decide)
 
@@ -193,8 +209,9 @@ class Checkpoints:
         try:
             write()
         except OSError as error:
-            self._warn(f"{self.folder}: {error.strerror}: this checkpoint is lost, the one before it is safe")
-            self._run.event("checkpoint failed", step=step, reason=error.strerror)
+            consequence = ": this checkpoint is lost, the one before it is safe; training goes on, and tries again"
+            self._warnings.failed(str(self.folder), error, consequence)
+            self._run.event("checkpoint failed", step=step, reason=files.reason(error))
 
     def _save(self, state: TrainState) -> None:
         progress, began = state.progress, time.perf_counter()
@@ -210,18 +227,22 @@ class Checkpoints:
             "model_sha256": self._code,
             "torch": str(torch.__version__),
         }
+        self._run.remake()
+        files.make_folder(self.folder)
         digest = archive.write(layout.checkpoint(self._run.path, progress.step), content)
         self._saved_step = progress.step
-        for old in layout.newest_first(self.folder)[self._settings.checkpoint.keep :]:
-            old.unlink()
+        self._warnings.worked(str(self.folder))
+        self._prune()
         milliseconds = round(1000 * (time.perf_counter() - began), 2)
         self._run.event("checkpoint", step=progress.step, sha256=digest, milliseconds=milliseconds)
+        self._run.status(State.RUNNING, epoch=progress.epoch, step=progress.step)
 
-    def _link(self, file: Path) -> None:
-        """best.pt: no second copy, and it outlives the pruning of the first name."""
-        with files.whole(file.with_name(BEST)) as temporary:
-            temporary.unlink(missing_ok=True)
-            os.link(file, temporary)
+    def _prune(self) -> None:
+        try:
+            for old in layout.newest_first(self.folder)[self._settings.checkpoint.keep :]:
+                old.unlink()
+        except OSError as error:
+            self._warn(f"{self.folder}: {files.reason(error)}: old checkpoints stay")
 
 
 def _misfit(module: nn.Module, weights: Weights) -> str:

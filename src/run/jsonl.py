@@ -1,21 +1,29 @@
-"""A file of one JSON object a line, that survives a full disk and a kill."""
+"""A file of one JSON object a line, that survives a full disk, a kill, and a folder that is taken away."""
 
 import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from src import files
+
 
 class Lines:
-    """Append-only. What cannot be written now (a full disk) is kept and written with the next line."""
+    """Append-only. What cannot be written now (a full disk) is kept and written with the next line.
+
+    Nothing that the disk does raises here: it costs one warning for each kind of error, until a line is written again.
+    """
 
     def __init__(self, file: Path, warn: Callable[[str], None]) -> None:
-        self._file, self._warn = file, warn
+        self._file, self._warnings, self._flushes = file, files.Warnings(warn), files.Warnings(warn)
         self._pending: list[bytes] = []
-        self._written = file.stat().st_size if file.exists() else 0
-        self._cut(_whole(file))
+        self._written = 0
+        with self._warning():
+            self._written = _size(file)
+            self._cut(_whole(file))
 
     def append(self, **values: Any) -> None:
         """Write one object."""
@@ -25,34 +33,49 @@ class Lines:
     def position(self) -> int:
         """Bytes written so far and safe on the disk; `truncate` goes back to here."""
         self._write()
-        if self._written:
-            with self._file.open("ab") as stream:
-                os.fsync(stream.fileno())
+        if self._written and not self._pending:
+            try:
+                with self._file.open("ab") as stream:
+                    files.sync(stream.fileno())
+                self._flushes.worked(str(self._file))
+            except OSError as error:
+                self._flushes.failed(str(self._file), error, ": a power cut may cost its last lines")
         return self._written
 
     def truncate(self, position: int) -> None:
         """Forget everything after `position` bytes."""
         self._pending.clear()
-        self._cut(min(position, self._written))
+        with self._warning():
+            self._cut(min(position, self._written))
 
     def _write(self) -> None:
         data = b"".join(self._pending)
         if not data:
             return
+        with self._warning():
+            try:
+                with self._file.open("ab", buffering=0) as stream:
+                    self._written = min(self._written, os.fstat(stream.fileno()).st_size)  # 0: somebody removed it
+                    os.ftruncate(stream.fileno(), self._written)  # half a line that could not be cut when it failed
+                    if stream.write(data) != len(data):
+                        raise OSError(28, "No space left on device")
+            except OSError:
+                with suppress(OSError):
+                    self._cut(self._written)
+                raise
+            self._written += len(data)
+            self._pending.clear()
+            self._warnings.worked(str(self._file))
+
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
         try:
-            with self._file.open("ab", buffering=0) as stream:
-                written = stream.write(data)
-                if written != len(data):
-                    raise OSError(28, "no space left on device")
+            yield
         except OSError as error:
-            self._cut(self._written)
-            self._warn(f"{self._file}: {error.strerror}; kept in memory until it can be written")
-            return
-        self._written += len(data)
-        self._pending.clear()
+            self._warnings.failed(str(self._file), error, "; kept in memory until it can be written")
 
     def _cut(self, position: int) -> None:
-        if self._file.exists():
+        if files.exists(self._file):
             os.truncate(self._file, position)
             self._written = position
 
@@ -67,8 +90,10 @@ def read(file: Path, start: int = 0) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
+def _size(file: Path) -> int:
+    return file.stat().st_size if files.exists(file) else 0
+
+
 def _whole(file: Path) -> int:
     """Length of the whole lines: a kill may have left half of one."""
-    if not file.exists():
-        return 0
-    return file.read_bytes().rfind(b"\n") + 1
+    return file.read_bytes().rfind(b"\n") + 1 if files.exists(file) else 0

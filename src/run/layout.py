@@ -84,13 +84,15 @@ def default_name(settings: Config) -> str:
 
 def read_status(path: Path) -> dict[str, Any]:
     """What status.json of the run's folder says, {} if there is none or it cannot be read."""
-    return _read_object(path / STATUS)
+    numbers = ("step", "epoch", "world_size")
+    content = _read_object(path / STATUS)
+    return {name: value for name, value in content.items() if name not in numbers or isinstance(value, int)}
 
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -143,7 +145,10 @@ def checkpoint(path: Path, step: int) -> Path:
 def newest_first(folder: Path) -> list[Path]:
     """The checkpoints step-N.pt of a folder by their number, not by their text."""
     numbered = {file: file.stem.removeprefix("step-") for file in folder.glob("step-*.pt")}
-    return sorted((file for file, step in numbered.items() if step.isdigit()), key=lambda f: -int(numbered[f]))
+    return sorted(
+        (file for file, step in numbered.items() if step.isascii() and step.isdigit()),
+        key=lambda f: -int(numbered[f]),
+    )
 
 
 def finished_line(path: Path) -> str:

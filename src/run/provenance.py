@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from src import config, model_file
+from src import model_file
+from src.addresses import without_secrets
 from src.data.dataset import DataSet
 
 
@@ -19,7 +20,7 @@ def provenance(everywhere: list[str], devices: list[str], dataset: DataSet, mode
     Asks git: once, on rank 0.
     """
     return {
-        "command": config.without_secrets(" ".join(["python -m src.train", *sys.argv[1:]])),
+        "command": without_secrets(" ".join(["python -m src.train", *sys.argv[1:]])),
         "git": _git(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import itertools
 import json
 import os
 import time
@@ -14,10 +15,9 @@ from typing import Any
 from src import config, files, fingerprint, model_file
 from src.data.dataset import DataSet
 from src.errors import UserError
-from src.run import layout
+from src.run import layout, lock
 from src.run.jsonl import Lines
 from src.run.layout import State, StopReason, read_status
-from src.run.lock import hold
 from src.run.progress import Progress
 from src.run.provenance import device_name, provenance
 from src.schema import Config
@@ -63,6 +63,8 @@ class Run:
         self._status: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
         self._lock: int | None = None
+        self._stopped: Callable[[], bool] = lambda: False
+        self._warnings = files.Warnings(warn)
         self.events: Lines | None = None
         self.provenance: dict[str, Any] = {}
 
@@ -71,8 +73,12 @@ class Run:
         """The content of status.json (rank 0)."""
         return dict(self._status)
 
-    def open(self, dataset: DataSet) -> None:
-        """Take the folder. Called by all ranks; raises UserError on all."""
+    def open(self, dataset: DataSet, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Take the folder. Called by all ranks; raises UserError on all, and TryAgain where another host holds it.
+
+        `stopped` says whether to wait no longer for that host.
+        """
+        self._stopped = stopped
         everywhere = hosts(self._world)
         devices = self._world.all_gather(device_name(self._world.device))
         self._rank0_writes(
@@ -87,20 +93,20 @@ class Run:
                 write()
             except OSError as error:
                 raise UserError(
-                    f"run.root={self._settings.run.root}: {self.path} cannot be written ({error.strerror})",
-                    fix="make room there, or name another folder with run.root=",
+                    f"run.root={self._settings.run.root}: {self.path} cannot be written ({files.reason(error)})",
+                    fix=files.advice(error, "name another folder with run.root="),
                 ) from None
 
         self._world.rank0_decides(decide)
 
     def _take(self, facts: dict[str, Any]) -> None:
         self.provenance = facts
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(self.path)
+        files.make_folder(self.path)
+        self._lock = lock.hold(self.path, self._warn, self._stopped)
         if self._settings.checkpoint.resume == "never":
             self._set_aside()
         self.refuse_contradiction()
-        (self.path / layout.CHECKPOINTS).mkdir(exist_ok=True)
+        files.make_folder(self.path / layout.CHECKPOINTS)
         self._before = read_status(self.path)
         self.events = Lines(self.path / layout.EVENTS, self._warn)
 
@@ -115,12 +121,32 @@ class Run:
         """checkpoint.resume=never: an earlier run of this name keeps its files, under another name."""
         if not (self.path / layout.CONFIG).exists():
             return
-        aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        name = f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}"
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        aside = next(path for path in map(self.path.with_name, names) if not path.exists())  # the clock may go back
         os.rename(self.path, aside)
         self._warn(f"checkpoint.resume=never: the earlier run is now {aside}")
         self.path.mkdir()
-        os.close(self._lock or 0)
-        self._lock = hold(self.path)
+        self._lock_again()
+
+    def _lock_again(self) -> None:
+        """Lock the folder that has this name now."""
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
+        self._lock = lock.hold(self.path, self._warn, self._stopped)
+
+    def remake(self) -> None:
+        """Where somebody has removed or renamed the folder: make it again, so that what is saved now can be resumed.
+
+        For rank 0. Raises OSError, and UserError where another job has taken the name.
+        """
+        if lock.is_ours(self.path) and files.exists(self.path / layout.CONFIG):
+            return
+        files.make_folder(self.path)
+        self._lock_again()
+        self._write_down()
+        self._warn(f"{self.path}: was removed or renamed while training; it is made again, without what it held")
 
     def refuse_contradiction(self) -> None:
         """Raise UserError if the run was started with other settings that shape the result."""
@@ -212,13 +238,14 @@ class Run:
         file, text = self.path / layout.STATUS, json.dumps(self._status, indent=2) + "\n"
         try:
             files.write_text(file, text)
+            self._warnings.worked(str(file))
         except OSError as error:
-            self._warn(f"{file}: {error.strerror}; training goes on")
+            self._warnings.failed(str(file), error, "; training goes on")
             _write_over(file, text)
 
 
 def _write_over(file: Path, text: str) -> None:
     """On a full disk: into the space that the file has. A reader may see half: better than what is not true."""
-    with suppress(OSError), file.open("r+") as stream:
+    with suppress(OSError), file.open("r+", encoding="utf-8") as stream:
         stream.write(text)
         stream.truncate()

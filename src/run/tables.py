@@ -5,6 +5,7 @@ metrics.jsonl stays small: a matrix of 1,000 classes in each of its lines would 
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from src.run.layout import TABLES
 
 def write(path: Path, step: int, tables: dict[str, Any], warn: Callable[[str], None]) -> None:
     """Write each table of the evaluation at a step; a full disk costs a warning."""
-    for name, values in tables.items():
-        file = path / TABLES / f"{name}.json"
-        try:
-            file.parent.mkdir(exist_ok=True)
-            files.write_text(file, json.dumps({"step": step, "values": values}) + "\n")
-        except OSError as error:
-            warn(f"{file}: {error.strerror}; training goes on")
+    folder = path / TABLES
+    try:
+        files.make_folder(folder)
+        for name, values in tables.items():
+            files.write_text(folder / f"{name}.json", json.dumps({"step": step, "values": values}) + "\n")
+    except OSError as error:
+        warn(f"{folder}: {files.reason(error)}; training goes on")
 
 
 def read(path: Path, name: str) -> Any:
@@ -32,12 +33,13 @@ def forget_after(path: Path, step: int) -> None:
     """Remove what was measured after the step that training goes on from, or before a run that begins anew."""
     for file in (path / TABLES).glob("*.json"):
         if _content(file).get("step", 0) > step:
-            file.unlink()
+            with suppress(OSError):  # the next evaluation writes it anew
+                file.unlink()
 
 
 def _content(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from src import config
+from src import config, files
 from src.evaluation import Metrics
 from src.run import layout, results, tables
 from src.run.jsonl import Lines
@@ -25,6 +25,7 @@ class Tracker:
 
     def __init__(self, run: Run, settings: Config, world: World, warn: Callable[[str], None]) -> None:
         self._run, self._settings, self._warn = run, settings, warn
+        self._warn_once = files.once(warn)
         self._lines = Lines(run.path / layout.METRICS, warn) if world.rank == 0 else None
         self._uploader: WandbUploader | None = None
         self._mode = account.mode(settings.track)
@@ -59,7 +60,7 @@ class Tracker:
         self._write("test", progress, **metrics.as_dict())
         if self._lines is not None:
             described = metrics.tables | {results.DESCRIPTION: metrics.description}
-            tables.write(self._run.path, progress.step, described, self._warn)
+            tables.write(self._run.path, progress.step, described, self._warn_once)
 
     def position(self) -> int:
         """Bytes of metrics.jsonl that are safe on the disk, for the checkpoint."""

@@ -37,8 +37,11 @@ class Mirror(SimpleHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        name = self.path.rpartition("/")[2]
+        name = self.path.partition("?")[0].rpartition("/")[2]
         self.asked.append(name)
+        if self.way == "private" and self.headers.get("Authorization") != "Basic bWU6aHVudGVyMg==":
+            self.send_error(401)
+            return
         if self.way == "503":
             self.send_error(503)
             return
@@ -131,7 +134,7 @@ def test_a_full_disk_is_not_reported_as_a_mirror_failure(packed: Path, tmp_path:
     (said,) = fork(1, work, tmp_path).values
     assert said == (
         f"data.root: {tmp_path / 'root' / 'KMNIST' / 'raw'} cannot be written (File too large); "
-        "make room there, or name another folder with data.root="
+        "the limit of a file's size is reached: ulimit -f unlimited, or name another folder with data.root="
     )
     assert not list((tmp_path / "root").rglob("*ubyte*"))
 
@@ -197,3 +200,26 @@ def test_a_fetched_file_that_is_altered_later_is_named(packed: Path, tmp_path: P
     for part in (str(file), f"expected {before}", download.sha256(file)):
         assert part in str(error.value)
     assert file.read_bytes().endswith(b"?")
+
+
+def test_a_slow_disk_is_said(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data.load(settings(tmp_path / "root", str(packed)), World(), print)
+    raw = tmp_path / "root" / "KMNIST" / "raw"
+    said: list[str] = []
+    monkeypatch.setattr(download, "SLOW_SECONDS", -1.0)
+    download.verify(raw, idx.FILES, {}, said.append)
+    assert said[0] == f"checking the files in {raw}: 0.2 MB so far"
+
+
+def test_the_password_of_a_mirror_is_used_and_nowhere_shown(packed: Path, tmp_path: Path) -> None:
+    with mirror(packed, "private") as (url, asked):
+        secret = url.replace("://", "://me:hunter2@") + "/?token=hunter2"
+        found = start(tmp_path / "root", secret, folder=tmp_path)
+        assert len(set(found)) == 1
+        assert len(found[0]) == 64, found[0]
+        wrong = start(tmp_path / "other", secret.replace("me:", "you:"), folder=tmp_path)
+    assert "401 Unauthorized" in wrong[0]
+    assert len(asked) > 4
+    said = (tmp_path / "output-0").read_text()
+    assert "hunter2" not in said + wrong[0]
+    assert "://***@127.0.0.1" in wrong[0]

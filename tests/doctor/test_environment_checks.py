@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from src.doctor import environment_checks
+from src.doctor import environment_checks, host_checks
 from src.errors import UserError
 from tests.helpers.launched import forget, given
 from tests.helpers.plans import planned
@@ -52,25 +52,14 @@ def test_impossible_variables_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
         environment_checks.variables(planned())
 
 
-@pytest.mark.parametrize(
-    ("kind", "limit", "colour", "fix"),
-    [
-        ("RLIMIT_NOFILE", 100, "red", "ulimit -n 258, or limits.conf"),
-        ("RLIMIT_AS", 10**9, "red", "ulimit -v unlimited"),
-        ("RLIMIT_FSIZE", 10**6, "yellow", "ulimit -f unlimited"),
-        ("RLIMIT_CPU", 60, "yellow", "ulimit -t unlimited"),
-    ],
-)
-def test_limits(kind: str, limit: int, colour: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def getrlimit(asked: int) -> tuple[int, int]:
-        limited = asked == getattr(resource, kind)
-        return (limit, limit) if limited else (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-
-    monkeypatch.setattr(resource, "getrlimit", getrlimit)
-    found = environment_checks.limits(planned())
-    assert (found.colour, found.fix) == (colour, fix)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert environment_checks.limits(planned()).colour == "green"
+def test_a_limit_of_cpu_time_is_yellow(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = resource.RLIM_INFINITY
+    limited = {resource.RLIMIT_CPU: (60, 60)}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limited.get(kind, (unlimited, unlimited)))
+    found = host_checks.process_limits(planned())
+    assert (found.colour, found.fix) == ("yellow", "ulimit -t unlimited")
+    limited.clear()
+    assert host_checks.process_limits(planned()).colour == "green"
 
 
 def test_a_training_without_the_memory_for_torch_is_one_line(small: str, tmp_path: object) -> None:
@@ -78,6 +67,6 @@ def test_a_training_without_the_memory_for_torch_is_one_line(small: str, tmp_pat
     command = f"ulimit -v 2000000; exec {sys.executable} -m src.train {settings}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: torch cannot be loaded: ")
+    assert done.stderr.startswith("error: torch cannot be loaded (")
     assert done.stderr.endswith("; raise the limit: ulimit -v\n")
     assert len(done.stderr.splitlines()) == 1

@@ -103,7 +103,11 @@ def test_a_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = asked("run", f"run.root={tmp_path / 'file' / 'runs'}")
     assert (found.colour, found.fix) == ("red", "run.root=FOLDER")
-    assert "creating a folder in " in found.message
+    assert found.message.endswith(f"{tmp_path / 'file'} is a file, not a folder")
+    (tmp_path / "link").symlink_to("nowhere")
+    found = asked("run", f"run.root={tmp_path / 'link' / 'runs'}")
+    assert found.colour == "red"
+    assert found.message.endswith(f"{tmp_path / 'link'} is a link to nowhere, which is not there")
     prepare = f"mount -t tmpfs -o ro tmpfs {tmp_path}"
     (line,) = doctor_in("--mount", prepare, f"run.root={tmp_path}", "--only", "run")
     assert line["state"] == "red"

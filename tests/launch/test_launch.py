@@ -346,6 +346,8 @@ def test_a_missing_python_is_an_error_with_its_fix(tmp_path: Path) -> None:
         ({"state": "finished", "step": 9}, {"state": "finished", "step": 9}, 0, ExitCode.FINISHED),
         ({"state": "finished", "step": 9}, {"state": "finished", "step": 9}, 2, ExitCode.FAILED),
         ({}, {}, 1, ExitCode.FAILED),
+        ({}, {}, 75, ExitCode.TRY_AGAIN),
+        ({"state": "running", "step": 5}, {"state": "running", "step": 5}, 75, ExitCode.TRY_AGAIN),
         (
             {"state": "running", "step": 5},
             {"state": "preempted", "step": 9, "restart": True},

@@ -72,6 +72,7 @@ def test_a_full_disk_at_the_end_is_an_error(small: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(archive, "write", full)
     monkeypatch.setattr(files, "write_text", full_later)
     failed = job(small, tmp_path, fails=True)
-    assert failed.codes == [2, 2]
-    assert "No space left on device; make room and run the same command" in failed.output
-    assert read_status(failed.run)["state"] == "failed"
+    assert failed.codes == [75, 75]
+    assert "No space left on device: step 64 cannot be saved, nothing is; make room there" in failed.output
+    assert "and run the same command" in failed.output
+    assert {name: read_status(failed.run)[name] for name in ("state", "step")} == {"state": "failed", "step": 0}

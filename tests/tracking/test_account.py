@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src import config
+from src.addresses import without_secrets
 from src.schema import Track
 from src.tracking import account
 
@@ -92,4 +92,4 @@ def test_an_error_that_quotes_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path:
     netrc(tmp_path, "api.wandb.ai")
     assert account.one_line(error) == "https://***@host/x refused ***"
     assert account.one_line(TimeoutError()) == "TimeoutError"
-    assert config.without_secrets("a https://u:p@h/x b") == "a https://***@h/x b"
+    assert without_secrets("a https://u:p@h/x b") == "a https://***@h/x b"
