@@ -15,6 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # `python launch/job.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from src import config, environment
 from src.errors import UserError
 from src.run import layout

@@ -5,8 +5,13 @@ code 1 if anything is red.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
-from src import config, console, environment
+if not __package__:  # `python src/doctor`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from src import config, console, environment, interrupts, leaving
 from src.doctor.findings import Plan
 from src.errors import UserError
 
@@ -34,6 +39,7 @@ def main() -> None:
         if chosen.ranks < 0:
             raise UserError(f"--ranks={chosen.ranks}: must be at least 1")
         ranks = chosen.ranks or environment.ranks_per_node()
+        interrupts.exit_on_signal()
         from src.doctor import examination, network_checks  # torch comes with them: --help does not wait for it
 
         plan = Plan(settings, chosen.settings, ranks, network_checks.hosts(chosen.nodes), chosen.seconds)
@@ -41,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    console.run_and_leave(main)
+    leaving.run_and_leave(main)

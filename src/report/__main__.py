@@ -9,6 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+if not __package__:  # `python src/report`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from src import interrupts, leaving
 from src.console import one_line_errors
 
 
@@ -20,10 +24,11 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help="default: report.html in the run's folder, compare.html for several")
     chosen = parser.parse_args()
     with one_line_errors():
+        interrupts.exit_on_signal()
         from src.report.page import report  # torch comes with it: --help does not wait for it
 
         print(report(chosen.runs, chosen.file, lambda text: print(text, file=sys.stderr, flush=True)))
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

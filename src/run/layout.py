@@ -24,6 +24,7 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"  # the copy of the model's file
 TABLES = "tables"  # what is measured and is no single number
 REPORT = "report.html"
+COMPILED = "compiled"  # what torch.compile made, for the next start; there only where a model compiles
 
 ELASTIC = "ELASTIC"  # variable that launch.torchrun sets where the number of hosts may change
 RESTART = "restart"  # in a STOP file: stop now, and start again elsewhere
@@ -54,6 +55,9 @@ class StopReason(enum.StrEnum):
 
     SIGTERM = "SIGTERM"
     SIGINT = "SIGINT"
+    SIGHUP = "SIGHUP"  # the terminal or the connection is gone
+    SIGQUIT = "SIGQUIT"
+    SIGXCPU = "SIGXCPU"  # the limit of CPU time
     SIGUSR1 = "SIGUSR1"
     SIGUSR2 = "SIGUSR2"
     STOP_FILE = "STOP file"
