@@ -78,6 +78,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with one_line_errors():
         interrupts.exit_on_signal()
+        account.forget_other_runs()
         for path in chosen.runs:
             print(push(path))
 

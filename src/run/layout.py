@@ -82,8 +82,12 @@ def directory(settings: Config) -> Path:
 
 
 def default_name(settings: Config) -> str:
-    """The data set and the fingerprint of the settings that shape the result."""
-    return f"{settings.data.name}-{fingerprint.fingerprint(settings)}"
+    """The data set and the fingerprint of the settings that shape the result.
+
+    In a W&B sweep each trial is a run, also where two have drawn the same values: its id is a part of the name.
+    """
+    trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else ""
+    return f"{settings.data.name}-{fingerprint.fingerprint(settings)}" + (f"-{trial}" if trial else "")
 
 
 def read_status(path: Path) -> dict[str, Any]:
