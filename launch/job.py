@@ -18,7 +18,7 @@ from typing import Any
 if not __package__:  # `python launch/job.py`: the checkout is where Python finds the rest
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src import config, environment
+from src import config, environment, leaving
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode, State
@@ -124,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

@@ -21,7 +21,7 @@ if not __package__:  # `python launch/submit.py`: the checkout is where Python f
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from launch import job
-from src import config
+from src import config, leaving
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode
@@ -223,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,9 @@ def _split(argument: str) -> tuple[str, str]:
         close = _nearest(KEYS, bare) if bare else ""
         advice = f"write {close or bare or 'key'}={value or 'VALUE'}"
         raise UserError(f"{argument}: settings are key=value without dashes", fix=f"{advice} (--help lists all keys)")
+    if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that Python could not decode
+        encoding = sys.getfilesystemencoding()
+        raise UserError(f"{argument!a}: is not {encoding}", fix="set LC_ALL=C.UTF-8, or write it in UTF-8")
     return name, value
 
 

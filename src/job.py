@@ -142,6 +142,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
     dataset = datasets.load(settings.data, world, console.print_any_rank)
     settings = run.on(settings, dataset)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((layout.directory(settings) / layout.COMPILED).absolute()))
     model = models.load(config.model_path(settings.model), settings.model.settings)
     module = model.build(dataset.spec, train.seed).to(world.device)
     model.check(module, *few(dataset.train, world.device))
@@ -163,7 +164,6 @@ def prepare(settings: Config, world: World) -> Job | None:
 
     gradients = build_gradients(module, model.loss, train, world)
     tracker = Tracker(folder, settings, world, console.warn)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.path / layout.COMPILED))
     began = folder.begin(state.progress, origin, batches.steps_per_epoch)
     tracker.begin(state.progress)
     console.print(dataset.headline)

@@ -5,6 +5,7 @@ the process's own all of it is removed at the end; what a `kill -9` leaves is re
 this user on this host. Each process holds a lock on its folder as long as it lives, so nobody else's is touched.
 """
 
+import atexit
 import contextlib
 import fcntl
 import os
@@ -32,6 +33,7 @@ def begin() -> None:
             above = above.parent
         _remove_orphaned(above)
         _own = _make(above), os.getpid()
+        atexit.register(end)  # for an end that is not src.leaving's; after what libraries register later
         os.environ["TMPDIR"] = tempfile.tempdir = str(_own[0])
 
 
@@ -39,6 +41,23 @@ def end() -> None:
     """Remove the folder and all that is in it."""
     if _own is not None and _own[1] == os.getpid():
         shutil.rmtree(_own[0], ignore_errors=True)
+    _remove_torchrun_s()
+
+
+def _remove_torchrun_s() -> None:
+    """Remove the folder that torchrun made for this rank's error, and those above it that are empty then.
+
+    torchrun leaves them in TMPDIR. One that has an error in it, or a log, stays for torchrun to read.
+    """
+    folder = Path(os.environ.get("TORCHELASTIC_ERROR_FILE", "")).parent
+    if not any(above.name.startswith("torchelastic_") for above in folder.parents):
+        return  # not in a temporary folder: --log-dir
+    with contextlib.suppress(OSError):
+        while True:
+            folder.rmdir()
+            if folder.name.startswith("torchelastic_"):
+                return
+            folder = folder.parent
 
 
 def _make(above: Path) -> Path:

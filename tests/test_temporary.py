@@ -37,6 +37,7 @@ def python(code: str) -> int:
     [
         ("leaving.leave(3)", 3),
         ("leaving.end_now(4)", 4),
+        ("raise SystemExit(5)", 5),
         *((f"os.kill(os.getpid(), {n:d}); signal.pause()", -n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
     ],
 )
@@ -86,6 +87,25 @@ def test_a_child_s_folder_is_beside_its_parent_s(folder: Path) -> None:
         return Path(child.stdout.strip()).parent == mine.parent == folder
 
     assert fork(1, work, folder.parent).values == [True]
+
+
+def test_what_torchrun_leaves_for_an_error_that_did_not_come_goes_with_the_last_rank(folder: Path) -> None:
+    attempt = folder / "torchelastic_x" / "run_y" / "attempt_0"
+    for rank in (0, 1):
+        (attempt / str(rank)).mkdir(parents=True)
+
+    def leave(rank: int) -> None:
+        os.environ["TORCHELASTIC_ERROR_FILE"] = str(attempt / str(rank) / "error.json")
+        temporary.end()
+
+    assert fork(1, lambda: leave(0), folder.parent).codes == [0]
+    assert [rank.name for rank in attempt.iterdir()] == ["1"]
+    (attempt / "1" / "error.json").touch()
+    assert fork(1, lambda: leave(1), folder.parent).codes == [0]
+    assert (attempt / "1" / "error.json").exists(), "torchrun has not read it yet"
+    (attempt / "1" / "error.json").unlink()
+    assert fork(1, lambda: leave(1), folder.parent).codes == [0]
+    assert list(folder.iterdir()) == []
 
 
 def test_no_folder_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
