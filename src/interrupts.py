@@ -25,18 +25,33 @@ SLURM_MARGIN_SECONDS = 30.0
 AGENT_SECONDS = 10.0  # torchrun looks every 0.1 s whether a host joins or leaves
 
 
-def exit_on_signal(with_parent: bool | None = None) -> None:
+def exit_on_signal(with_parent: bool = False) -> None:
     """Until `Interrupts` listens, a signal ends the process at once, without a traceback; so does torchrun's death.
 
     Nothing is left in TMPDIR (src.temporary). To be called before torch is imported, which takes seconds: ranks that
-    torchrun orphans before that would wait minutes for its store. `with_parent` says whether the process ends when its
-    parent does; by default if that is
-    torchrun, and nobody else: a shell may leave a job behind.
+    torchrun orphans before that would wait minutes for its store. By default no other process's death counts: a shell
+    may leave a job behind. With `with_parent` it is the parent's.
     """
     listener = _listen()
     temporary.begin()
-    if with_parent or (with_parent is None and "TORCHELASTIC_RUN_ID" in os.environ):
-        listener.follow_parent()
+    if process := os.getppid() if with_parent else _torchrun():
+        listener.follow(process)
+
+
+def _torchrun() -> int:
+    """The process of torchrun that started this rank, perhaps through a shell; 0 if none did.
+
+    It is the nearest one above that does not have the variable that it gave to this rank; a shell in between has it,
+    and a shell that inherits it from another job, and leaves, is none of it.
+    """
+    name = next((name for name in ("TORCHELASTIC_ERROR_FILE", "TORCHELASTIC_RUN_ID") if name in os.environ), "")
+    given, process = os.fsencode(f"{name}={os.environ.get(name, '')}"), os.getppid() if name else 0
+    try:
+        while process and given in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+            process = int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except OSError:  # another user's: no torchrun of this job
+        return 0
+    return process
 
 
 class _Listener:
@@ -51,8 +66,8 @@ class _Listener:
         self.react: Callable[[int], None] = _die
         self.look: Callable[[], None] = lambda: None
         self._reading, writing = os.pipe()
-        self._parent: int | None = None  # a descriptor that can be read when the parent has ended
-        self._parent_pid = 0
+        self._followed = 0
+        self._ended: int | None = None  # a descriptor that can be read when that process has ended
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for number in SIGNALS:
@@ -61,20 +76,20 @@ class _Listener:
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # printing from the background must not stop a training
         threading.Thread(target=self._watch, daemon=True, name="interrupts").start()
 
-    def follow_parent(self) -> None:
-        """Send this process SIGTERM when its parent process, not only the thread that started it, has ended."""
-        self._parent_pid = os.getppid()
-        with suppress(OSError, AttributeError):  # an old kernel: then `_watch` asks who the parent is
-            self._parent = os.pidfd_open(self._parent_pid)
+    def follow(self, process: int) -> None:
+        """Send this process SIGTERM when that one, not only the thread that started it, has ended."""
+        self._followed = process
+        with suppress(OSError, AttributeError):  # an old kernel: then `_watch` asks whether it is there
+            self._ended = os.pidfd_open(process)
 
     def _watch(self) -> None:
         while True:
-            handles = [self._reading] + ([self._parent] if self._parent is not None else [])
+            handles = [self._reading] + ([self._ended] if self._ended is not None else [])
             ready, _, _ = select.select(handles, [], [], LOOK_SECONDS)
             for number in os.read(self._reading, 64) if self._reading in ready else b"":
                 self.react(number)
-            if self._parent_pid and (self._parent in ready or os.getppid() != self._parent_pid):
-                self._parent_pid, self._parent = 0, None
+            if self._followed and (self._ended in ready or not os.path.exists(f"/proc/{self._followed}")):
+                self._followed, self._ended = 0, None
                 os.kill(os.getpid(), signal.SIGTERM)
             self.look()
 

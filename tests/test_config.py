@@ -29,6 +29,7 @@ MISTAKES = {
     "optim.momentum=1": "must be below 1",
     "data.name=minst": "must be one of mnist",
     "data.mirrors=there": "must be a list such as [a,b]",
+    "run.name=caf\udce9": "set LC_ALL=C.UTF-8, or write it in UTF-8",
     "config=": "names no file; write config=FILE.yaml",
     "config=nowhere.yaml": "cannot be read (No such file or directory)",
 }

@@ -58,7 +58,8 @@ def test_the_shell_that_started_it_leaves(small: str, tmp_path: Path) -> None:
     run = tmp_path / "r"
     with stopping(run):
         script = '"$@" >"$LOG" 2>&1 & while [ ! -s "$RUN/metrics.jsonl" ]; do sleep 0.1; done'
-        variables = os.environ | {"LOG": str(tmp_path / "log"), "RUN": str(run)}
+        left = {"TORCHELASTIC_ERROR_FILE": "/of/an/earlier/job", "TORCHELASTIC_RUN_ID": "none"}
+        variables = os.environ | left | {"LOG": str(tmp_path / "log"), "RUN": str(run)}
         subprocess.run(["bash", "-c", script, "_", *command(small, tmp_path)], cwd=ROOT, env=variables, timeout=SECONDS)
         reach(run, step(run) + 2000)
     assert state(run, "preempted")["reason"] == "STOP file"
@@ -81,20 +82,24 @@ def test_a_terminal_that_closes(by: str, small: str, tmp_path: Path) -> None:
 
 STARTER = """
 import os, subprocess, sys, threading
-starter = threading.Thread(target=lambda: subprocess.Popen(sys.argv[1:], start_new_session=True))
+marked = os.environ | {"TORCHELASTIC_ERROR_FILE": sys.argv[1]}
+run = lambda: subprocess.Popen(sys.argv[2:], env=marked, start_new_session=True)
+starter = threading.Thread(target=run)
 starter.start()
 starter.join()
 sys.stdin.read()
 """
 
 
-def test_torchrun_s_death_counts_and_not_a_thread_s(small: str, tmp_path: Path) -> None:
-    run = tmp_path / "r"
+@pytest.mark.parametrize("shell", [False, True], ids=["rank", "rank in a shell"])
+def test_torchrun_s_death_counts_and_not_a_thread_s(shell: bool, small: str, tmp_path: Path) -> None:
+    """A process stands for torchrun: it marks what it starts, perhaps with another job's mark itself."""
+    run, through = tmp_path / "r", ["bash", "-c", '"$@"; exit', "_"] if shell else []
     with stopping(run), open(tmp_path / "log", "w") as log:
         starter = subprocess.Popen(
-            [sys.executable, "-c", STARTER, *command(small, tmp_path)],
+            [sys.executable, "-c", STARTER, str(tmp_path / "e"), *through, *command(small, tmp_path)],
             cwd=ROOT,
-            env=os.environ | {"TORCHELASTIC_RUN_ID": "none"},
+            env=os.environ | {"TORCHELASTIC_ERROR_FILE": "/of/another/job"},
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
