@@ -88,10 +88,19 @@ class _Listener:
             ready, _, _ = select.select(handles, [], [], LOOK_SECONDS)
             for number in os.read(self._reading, 64) if self._reading in ready else b"":
                 self.react(number)
-            if self._followed and (self._ended in ready or not os.path.exists(f"/proc/{self._followed}")):
+            if self._followed and (self._ended in ready or not _is_there(self._followed)):
                 self._followed, self._ended = 0, None
                 os.kill(os.getpid(), signal.SIGTERM)
             self.look()
+
+
+def _is_there(process: int) -> bool:
+    with suppress(PermissionError):  # another user's
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
 
 
 _listener: _Listener | None = None
@@ -185,7 +194,9 @@ class Interrupts:
         leaving.end_now(128 + signal.SIGTERM)
 
     def _other_reason(self) -> StopReason | None:
-        if self._steps and self._stop_file.exists():  # before the first step it is an earlier start's, to be removed
+        if self._steps and os.path.exists(
+            self._stop_file
+        ):  # before the first step it is an earlier job's
             return StopReason.STOP_FILE_RESTART if _text(self._stop_file) == RESTART else StopReason.STOP_FILE
         return self._deadline_reason if time.time() > self._deadline else None
 
