@@ -194,9 +194,7 @@ class Interrupts:
         leaving.end_now(128 + signal.SIGTERM)
 
     def _other_reason(self) -> StopReason | None:
-        if self._steps and os.path.exists(
-            self._stop_file
-        ):  # before the first step it is an earlier job's
+        if self._steps and os.path.exists(self._stop_file):  # before the first step it is an earlier job's
             return StopReason.STOP_FILE_RESTART if _text(self._stop_file) == RESTART else StopReason.STOP_FILE
         return self._deadline_reason if time.time() > self._deadline else None
 
