@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src import config, environment
+if not __package__:  # `python launch/job.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src import config, environment, leaving
 from src.errors import UserError
 from src.launchers.variables import whole
 from src.run import layout
@@ -171,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

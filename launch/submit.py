@@ -17,8 +17,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+if not __package__:  # `python launch/submit.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from launch import job
-from src import config, files
+from src import config, files, leaving
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode
@@ -274,4 +277,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

@@ -46,6 +46,7 @@ MISTAKES = {
     "optim.betas=[-1,0.9]": "must be at least 0",
     "optim.clip_norm=-1": "must be at least 0",
     "optim.nesterov=true": "needs optim.name=sgd and a momentum; give optim.momentum=0.9",
+    "run.name=caf\udce9": "set LC_ALL=C.UTF-8, or write it in UTF-8",
     "config=": "names no file; write config=FILE.yaml",
     "config=nowhere.yaml": "cannot be read (No such file or directory)",
 }
@@ -196,9 +197,7 @@ DOLLARS = (
 )
 
 
-@pytest.mark.parametrize(
-    "text", [*DOLLARS, "1e3", "yes", "null", "~", "# a", "caf\u00e9 \u4f60", "lone \udcff", "a: b", ""]
-)
+@pytest.mark.parametrize("text", [*DOLLARS, "1e3", "yes", "null", "~", "# a", "caf\u00e9 \u4f60", "a: b", ""])
 def test_text_is_text_and_reads_back(text: str, tmp_path: Path) -> None:
     settings = config.parse(
         [f"track.notes={text}", 'data.mirrors=["${a}", "b"]', f"model.name={ROOT}/src/models/logistic.py"]

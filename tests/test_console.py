@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from src.console import Console, one_line_errors, run_and_leave
+from src import leaving
+from src.console import Console, one_line_errors
 from src.errors import JobFailed, ModelFailed, UserError
 from src.run.progress import Progress
 from tests.helpers.launched import given
@@ -36,7 +37,7 @@ def test_an_unexpected_error_keeps_its_traceback(tmp_path: Path) -> None:
         def main() -> None:
             raise ZeroDivisionError("by nothing")
 
-        run_and_leave(main)
+        leaving.end_now(leaving.exit_code(main))
 
     job = fork(1, work, tmp_path)
     assert job.codes == [1]

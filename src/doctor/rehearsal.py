@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from src import config, console, interrupts
+from src import config, console, interrupts, leaving
 from src.data.loader import MicroBatch
 from src.doctor import network_checks
 from src.doctor.findings import Finding, Plan, green, red
@@ -94,7 +94,7 @@ def free_port() -> int:
 
 def rank() -> None:
     """The main function of a rank; rank 0 prints the result as JSON."""
-    interrupts.exit_on_signal()
+    interrupts.exit_on_signal(with_parent=True)
     with console.one_line_errors(of_ranks=True):
         settings = config.parse(sys.argv[1:])
         with worlds.join(settings.train) as world:
@@ -105,14 +105,14 @@ def rank() -> None:
 
 def main() -> None:
     """Fork the ranks, and end both if one fails."""
-    interrupts.exit_on_signal()
     torch.optim.SGD([torch.zeros(1)])  # imports modules that DDP needs, which takes a second: once, before the fork
     os.environ |= {"WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS)}
     os.environ |= {"MASTER_ADDR": interfaces.loopback(), "MASTER_PORT": str(free_port())}
     for number in range(RANKS):
         os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number)}
         if os.fork() == 0:
-            console.run_and_leave(rank)
+            leaving.end_now(leaving.exit_code(rank))
+    interrupts.exit_on_signal(with_parent=True)  # only now: its thread would not be in the forks
     failed = False
     for _ in range(RANKS):
         if os.wait()[1]:
@@ -124,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    console.run_and_leave(main)
+    leaving.run_and_leave(main)
