@@ -48,7 +48,7 @@ lint: .venv/.synced-dev ## ruff, mypy --strict, import-linter, shellcheck
 
 check: lint test ## lint and test
 
-drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one
+drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one (ARGS="--model convnet")
 	$(BIN)/python -m src.drill $(ARGS)
 
 bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmarks.md (half an hour)
@@ -58,7 +58,7 @@ bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmar
 	$(BIN)/python -m tests.bench.profile $(ARGS)
 	$(BIN)/python -m tests.bench.tracking $(ARGS)
 
-scale: .venv/.synced-user ## time 1, 2, 4 and 8 ranks, and compare their hashes
+scale: .venv/.synced-user ## time 1 to 8 ranks, and compare their hashes (ARGS="--model convnet")
 	$(BIN)/python -m tests.bench.scale $(ARGS)
 
 doctor: .venv/.synced-user ## look at this host before a job (ARGS="config=... --nodes a,b")

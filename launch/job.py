@@ -30,7 +30,7 @@ def check(arguments: list[str]) -> Config:
     if settings.data.fallback != "none":
         raise UserError(
             f"data.fallback={settings.data.fallback}: an unattended job must not train on other data",
-            fix="leave it out, or choose data.name=digits",
+            fix="leave it out, or choose data.name=digits (for text data.name=sums)",
         )
     if settings.checkpoint.resume == "never":
         raise UserError(

@@ -20,7 +20,7 @@ from yaml import YAMLError
 from src import files, model_file, yaml_text
 from src.addresses import without_secrets, without_users
 from src.errors import UserError
-from src.schema import KEYS, LARGEST, TYPE_NAMES, Config, Model, value_of
+from src.schema import KEYS, LARGEST, TYPE_NAMES, Config, Model, contradiction, value_of
 
 Keys = dict[str, "dataclasses.Field[Any]"]
 
@@ -59,6 +59,8 @@ def parse(arguments: list[str], model: Path | None = None) -> Config:
     for name, value, origin in values:
         text = isinstance(value, _Variable) or (not origin and name in typed)
         _assign(settings, keys, name, _literal(keys, name, value) if text else value, origin)
+    if problem := contradiction(settings):
+        raise UserError(problem[0], fix=problem[1])
     return settings
 
 
@@ -215,7 +217,9 @@ def _converted(kind: object, value: Any) -> Any:
     """A value that fits the type, in the type: 3 is 3.0 where a number is wanted, and "3" where text is."""
     if kind in (float, str):
         return kind(value)
-    return [str(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [float(item) if kind == list[float] else str(item) for item in value]
+    return value
 
 
 def _expanded(name: str, value: Any) -> Any:
@@ -227,32 +231,39 @@ def _expanded(name: str, value: Any) -> Any:
 
 def _objection(setting: "dataclasses.Field[Any]", value: Any) -> str:
     """Why the setting cannot have this value, or ''."""
-    limits, expected = setting.metadata, f"must be {TYPE_NAMES[setting.type]}"
-    if setting.type is int:
-        right = isinstance(value, int) and not isinstance(value, bool)
-    elif setting.type is float:
-        right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    elif setting.type is bool:
-        right = isinstance(value, bool)
-    elif setting.type is str:
-        right = isinstance(value, str | int | float) and not isinstance(value, bool)
-    else:
-        right = isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
-    if not right and limits.get("is_path") and value is None:
-        return f'{expected}; in YAML a bare ~ is nothing: write "~"'
-    if not right:
-        return expected
+    limits = setting.metadata
+    if not _is_of_type(setting.type, value):
+        nothing = '; in YAML a bare ~ is nothing: write "~"' if limits.get("is_path") and value is None else ""
+        return f"must be {TYPE_NAMES[setting.type]}{nothing}"
     if "choices" in limits and value not in limits["choices"]:
         return f"must be one of {', '.join(limits['choices'])}"
-    if "minimum" in limits and value < limits["minimum"]:
-        return f"must be at least {limits['minimum']}"
-    if "above" in limits and value <= limits["above"]:
-        return f"must be above {limits['above']}"
-    below = limits.get("below", LARGEST if setting.type is int else None)
-    if below is not None and value >= below:
-        return f"must be below {below}"
+    if "length" in limits and len(value) != limits["length"]:
+        return f"must be {limits['length']} numbers"
+    for number in value if isinstance(value, list) else [value]:
+        if "minimum" in limits and number < limits["minimum"]:
+            return f"must be at least {limits['minimum']}"
+        if "above" in limits and number <= limits["above"]:
+            return f"must be above {limits['above']}"
+        below = limits.get("below", LARGEST if setting.type is int else None)
+        if below is not None and number >= below:
+            return f"must be below {below}"
     if limits.get("is_path") and "\0" in str(value):
         return "must be a path"
     if limits.get("is_name") and (value in (".", "..") or "/" in str(value) or "\0" in str(value)):
         return "must be the name of a folder, not a path; run.root= says where it is"
     return ""
+
+
+def _is_of_type(kind: object, value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return is_number and isinstance(value, int)
+    if kind is float:
+        return is_number and math.isfinite(value)
+    if kind is bool:
+        return isinstance(value, bool)
+    if kind is str:
+        return is_number or isinstance(value, str)
+    if kind == list[float]:
+        return isinstance(value, list) and all(_is_of_type(float, item) for item in value)
+    return isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)

@@ -1,4 +1,5 @@
-"""Measure a run on a data set: python -m src.evaluate runs/NAME [data.name=... data.root=...] [--write] [--model FILE]
+"""Measure a run on a data set: python -m src.evaluate runs/NAME [data.name=... data.root=...] [--average]
+       [--write] [--model FILE]
 
 Prints what training prints, of the run's best.pt or else its newest checkpoint. Leaves the run as it is, unless
 --write asks for evaluation-DATA.json in its folder.
@@ -24,7 +25,8 @@ def write(run: Trained, name: str, metrics: Metrics) -> Path:
     """Keep the result in the run's folder. Raises UserError."""
     file = run.path / f"evaluation-{name}.json"
     try:
-        files.write_text(file, json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name}) + "\n")
+        text = json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name, "averaged": run.averaged})
+        files.write_text(file, text + "\n")
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror})", fix="leave --write out") from None
     return file
@@ -36,24 +38,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__, formatter_class=raw)
     parser.add_argument("run", type=files.path, metavar="RUN", help="folder of the run")
     parser.add_argument("settings", nargs="*", metavar="data.key=value", help="another data set")
+    parser.add_argument("--average", action="store_true", help="the averaged weights of optim.average")
     parser.add_argument("--write", action="store_true", help="keep the result in the run's folder")
     parser.add_argument("--model", type=files.path, metavar="FILE", help="where the model's code is, if it has moved")
     chosen = parser.parse_intermixed_args()
     with one_line_errors():
         if other := [setting for setting in chosen.settings if not setting.startswith("data.")]:
             raise UserError(f"{other[0]}: only data.* may differ from the run's settings")
-        evaluate(chosen.run, chosen.settings, chosen.write, chosen.model)
+        evaluate(chosen.run, chosen.settings, chosen.write, chosen.model, chosen.average)
 
 
-def evaluate(path: Path, overrides: list[str], keep: bool, model_file: Path | None) -> None:
+def evaluate(path: Path, overrides: list[str], keep: bool, model_file: Path | None, averaged: bool) -> None:
     """Measure the run and print it; `keep` writes the result into the run's folder. Raises UserError."""
     from src import evaluation
     from src.run import trained
 
-    run = trained.load(path, overrides, model_file=model_file)
+    run = trained.load(path, overrides, model_file=model_file, averaged=averaged)
     dataset = trained.data_of(run)
     metrics = evaluation.evaluate(run.model, run.module, dataset.test)
-    print(f"{run.checkpoint} on {dataset.name}\ntest  {metrics}")
+    print(f"{run.origin} on {dataset.name}\ntest  {metrics}")
     if keep:
         print(f"written to {write(run, dataset.name, metrics)}")
 

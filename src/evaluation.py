@@ -1,5 +1,6 @@
 """How good the weights are: the model's own sums over the whole test set, exact, with the raw module."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from src.models import COUNT, Model
 
 SAMPLES_AT_ONCE = 1000
 Number = int | float
+RAW, AVERAGE = "raw", "average"  # the weights that are trained, and those of src.averages
 
 
 class Interrupted(Exception):
@@ -23,7 +25,8 @@ class Metrics:
     """What the model's `measure` summed over `count` samples.
 
     `divisions` has for each metric the sum and its divisor, the one that is shown first in front; `tables` what is
-    no single number, such as a confusion matrix. `best` is the metric that decides.
+    no single number, such as a confusion matrix. `best` is the metric that decides. A metric whose divisor is 0 is
+    left out everywhere. `averaged` is what the averaged weights measure, where there are any.
     """
 
     count: int
@@ -32,6 +35,7 @@ class Metrics:
     best: str
     higher_is_better: bool
     tables: dict[str, Any] = field(default_factory=dict)
+    averaged: "Metrics | None" = None
 
     def _pair(self, name: str) -> tuple[Number, Number]:
         above, below = self.divisions[name]
@@ -40,21 +44,33 @@ class Metrics:
 
     @property
     def values(self) -> dict[str, float]:
-        """Each metric's value, not a number where its divisor is 0."""
+        """Each metric's value, of those whose divisor is not 0."""
         pairs = {name: self._pair(name) for name in self.divisions}
-        return {name: above / below if below else float("nan") for name, (above, below) in pairs.items()}
+        return {name: above / below for name, (above, below) in pairs.items() if below}
 
     @property
     def deciding(self) -> float:
-        """The value that decides which weights are the best."""
-        return self.values[self.best]
+        """The value that decides which weights are the best: that of the averaged ones, where they are better.
+
+        Not a number where its divisor is 0.
+        """
+        chosen = self.averaged if self.averaged and self.best_weights == AVERAGE else self
+        return chosen.values.get(self.best, math.nan)
+
+    @property
+    def best_weights(self) -> str:
+        """Which weights are better: "raw" or "average"."""
+        if self.averaged is None:
+            return RAW
+        raw, average = (one.values.get(self.best, math.nan) for one in (self, self.averaged))
+        return AVERAGE if (average > raw if self.higher_is_better else average < raw) else RAW
 
     def texts(self) -> list[str]:
         """Each metric for people: 7433/10000 = 74.33 % where both are whole numbers, else its name and its value."""
-        texts = []
+        texts: list[str] = []
         for name, value in self.values.items():
             above, below = self._pair(name)
-            label = "" if name == next(iter(self.divisions)) else f"{name} "
+            label = f"{name} " if texts else ""
             if isinstance(above, int) and isinstance(below, int):
                 texts.append(f"{label}{above}/{below} = {100 * value:.2f} %")
             else:
@@ -62,23 +78,29 @@ class Metrics:
         return texts
 
     def __str__(self) -> str:
-        return "  ".join(self.texts())
+        average = f"  (average: {self.averaged})" if self.averaged else ""
+        return "  ".join(self.texts()) + average
 
     @property
     def description(self) -> dict[str, Any]:
         """How to read `as_dict` without the model's file: `src.run.results.Description`."""
-        whole = {name for name in self.divisions if all(isinstance(number, int) for number in self._pair(name))}
+        names = list(self.values)
+        whole = [name for name in names if all(isinstance(number, int) for number in self._pair(name))]
         return {
-            "names": list(self.divisions),
-            "shares": {name: list(pair) for name, pair in self.divisions.items() if name in whole},
+            "names": names,
+            "shares": {name: list(self.divisions[name]) for name in whole},
             "best": self.best,
             "higher_is_better": self.higher_is_better,
         }
 
     def as_dict(self) -> dict[str, Number]:
-        """For metrics.jsonl and status.json: the metrics, the whole sums and the number of samples."""
+        """For metrics.jsonl and status.json: the metrics, the whole sums and the number of samples.
+
+        What the averaged weights measure has `average_` in front.
+        """
         whole = {name: value for name, value in self.sums.items() if isinstance(value, int)}
-        return whole | {COUNT: self.count} | self.values
+        averaged = self.averaged.values if self.averaged else {}
+        return whole | {COUNT: self.count} | self.values | {f"{AVERAGE}_{key}": averaged[key] for key in averaged}
 
 
 @torch.no_grad()

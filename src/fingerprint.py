@@ -6,7 +6,7 @@ from typing import Any
 
 from src import model_file
 from src.config import model_path
-from src.schema import KEYS, Config, value_of
+from src.schema import KEYS, TEXTS, Config, value_of
 
 CODE = "model.code"
 
@@ -14,14 +14,17 @@ CODE = "model.code"
 def shaping(settings: Config, code: str = "") -> dict[str, Any]:
     """The settings that the trained weights depend on, by dotted key, and the hash of the model's code.
 
-    The number of epochs is one of them only where the schedule ends with the last step; the number of
-    shards only where they fix the order of summation. `code` is the hash where it is known already.
+    The length of the training is one of them only where the schedule ends with the last step, the number of shards
+    only where they fix the order of summation, the length of a block only where the data are text, and so on. `code`
+    is the hash where it is known already.
     """
     chosen = {name for name, setting in KEYS.items() if setting.metadata.get("fingerprinted")}
     if settings.optim.schedule != "constant":
-        chosen.add("train.epochs")
-    if settings.train.sync == "bitwise":
-        chosen.add("train.shards")
+        chosen |= {"train.epochs"} | ({"train.max_steps"} if settings.train.max_steps else set())
+    chosen |= {"optim.decay_share"} if settings.optim.schedule == "wsd" else set()
+    chosen |= {"optim.betas"} if settings.optim.name == "adamw" else set()
+    chosen |= {"data.block"} if settings.data.name in TEXTS else set()
+    chosen.add("train.shards" if settings.train.sync == "bitwise" else "train.micro_batch_size")
     if settings.checkpoint.resume not in ("auto", "never"):
         chosen.add("checkpoint.resume")
     path = model_path(settings.model)

@@ -1,22 +1,26 @@
 """The parts of a training job, built in order; each knows by itself what rank 0 does and what all ranks do."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from src import config, gallery, models
+from src import config, gallery, model_file, models, schema
+from src.averages import Average
 from src.console import Console
 from src.data import dataset as datasets
 from src.data.dataset import DataSet
-from src.data.loader import ShardedLoader
+from src.data.loader import MicroBatch, ShardedLoader
 from src.data.splits import Split
 from src.evaluation import Interrupted, Metrics, evaluate
 from src.gradients.build import Gradients, build_gradients, local_shards
+from src.gradients.step import make_repeatable
+from src.gradients.trial import try_shares
 from src.interrupts import Interrupts
-from src.models import Model
+from src.models import Model, compiling
 from src.optimizer import Optimizer
 from src.run import layout, run
 from src.run.checkpoint import Checkpoints, TrainState, weights_sha256
@@ -32,7 +36,7 @@ from src.world.world import World
 
 @dataclass(kw_only=True)
 class Job:
-    """Everything that the loop needs. `metrics` are those of the newest evaluation."""
+    """Everything that the loop needs; `last_step` is the training's, `metrics` those of the newest evaluation."""
 
     settings: Config
     world: World
@@ -47,6 +51,7 @@ class Job:
     tracker: Tracker
     interrupts: Interrupts
     speed: Speed
+    last_step: int
     metrics: Metrics | None = None
 
     @contextmanager
@@ -60,7 +65,7 @@ class Job:
         return next(reason for reason in self.world.all_gather(self.interrupts.reason) if reason is not None)
 
     def evaluate(self) -> Metrics | None:
-        """What rank 0 measures on the test set with the raw module, on all ranks; None if it was interrupted."""
+        """What rank 0 measures on the test set, on all ranks; None if it was interrupted."""
         self.metrics = self.world.rank0_decides(self._evaluate)
         return self.metrics
 
@@ -71,7 +76,12 @@ class Job:
             return None
 
     def _measure(self, interrupted: Callable[[], bool] = lambda: False) -> Metrics:
-        return evaluate(self.model, self.state.module, self.test, interrupted)
+        with compiling.uncompiled(self.state.module):
+            raw = evaluate(self.model, self.state.module, self.test, interrupted)
+        if self.state.average.module is None:
+            return raw
+        averaged = evaluate(self.model, self.state.average.module, self.test, interrupted)
+        return dataclasses.replace(raw, averaged=averaged)
 
     @property
     def test(self) -> Split:
@@ -84,6 +94,11 @@ class Job:
         metrics = self.metrics or self.world.rank0_decides(self._measure)
         facts: dict[str, object] = {**metrics.as_dict(), "samples_per_second": round(rate, 1)}
         facts |= {"weights_sha256": weights_sha256(self.state.module)}
+        if self.state.average.module is not None:
+            facts |= {
+                "average_sha256": weights_sha256(self.state.average.module),
+                "best_weights": progress.best_weights,
+            }
         facts |= {"waiting_seconds": round(self.gradients.waited, 3)}
         self.run.event("finish", step=progress.step, weights_sha256=facts["weights_sha256"])
         self.run.status(State.FINISHED, epoch=progress.epoch, step=progress.step, **facts)
@@ -130,34 +145,32 @@ def join(settings: Config) -> Iterator[Job | None]:
 def prepare(settings: Config, world: World) -> Job | None:
     """Build every part, and go back to where the run was; None if it is finished."""
     train = settings.train
+    make_repeatable(train, world.device)
     console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
     dataset = datasets.load(settings.data, world, console.print_any_rank)
     settings = run.on(settings, dataset)
-    model = models.load(config.model_path(settings.model), settings.model.settings)
-    module = model.build(dataset.spec, train.seed).to(world.device)
-    model.check(module, *few(dataset.train, world.device))
+    model, module, stand_in = build_model(settings, dataset, world)
     folder = Run(layout.directory(settings), world, settings, console.warn)
     interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
     folder.open(dataset, lambda: interrupts.reason is not None)
 
-    shards, local = local_shards(train, world)
-    augment = model.augment if model.augments else None
-    batches = ShardedLoader(dataset.train, train, local, shards, world.device, augment)
-    groups = model.parameter_groups(module, decay=settings.optim.weight_decay > 0)
-    optimizer = Optimizer(groups, settings.optim, batches.steps_per_epoch * train.epochs)
-    state = TrainState(module, optimizer, Progress())
+    batches = batches_of(settings, dataset, model, world)
+    state, last_step = state_of(settings, model, module, batches.steps_per_epoch)
     checkpoints = Checkpoints(folder, settings, world, dataset, console.warn)
     origin = checkpoints.resume(state)
     if origin.start is Start.RESUMED and folder.was_finished(state.progress):
         console.print(layout.finished_line(folder.path))
         return None
 
-    gradients = build_gradients(module, model.loss, train, world)
+    if train.compile:
+        compiling.compile_in_place(module, model.loss, *few(dataset.train, world.device))
+    generators = model_file.imports(model.path) & {"random", "numpy"}
+    gradients = build_gradients(module, model.loss, train, world, stand_in, generators)
     tracker = Tracker(folder, settings, world, console.warn)
     began = folder.begin(state.progress, origin)
     tracker.begin(state.progress)
     console.print(dataset.headline)
-    console.rows(banner(settings, world, dataset, gradients.name, tracker.name, f"{folder.path}{began}"))
+    console.rows(banner(settings, world, dataset, module, gradients.name, tracker.name, f"{folder.path}{began}"))
     return Job(
         settings=settings,
         world=world,
@@ -172,7 +185,34 @@ def prepare(settings: Config, world: World) -> Job | None:
         tracker=tracker,
         interrupts=interrupts,
         speed=Speed(state.progress),
+        last_step=last_step,
     )
+
+
+def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model, nn.Module, MicroBatch | None]:
+    """The model's file, the module that it builds, tried on a few samples, and a batch for ranks without samples."""
+    train = settings.train
+    model = models.load(config.model_path(settings.model), settings.model.settings)
+    module = model.build(dataset.spec, train.seed).to(world.device)
+    model.check(module, *few(dataset.train, world.device))
+    shards, _ = local_shards(train, world)
+    return model, module, try_shares(module, model.loss, dataset.train, train, shards, world.device)
+
+
+def batches_of(settings: Config, dataset: DataSet, model: Model, world: World) -> ShardedLoader:
+    """This rank's part of the training set."""
+    shards, local = local_shards(settings.train, world)
+    augment = model.augment if model.augments else None
+    return ShardedLoader(dataset.train, settings.train, local, shards, world.device, augment)
+
+
+def state_of(settings: Config, model: Model, module: nn.Module, steps_per_epoch: int) -> tuple[TrainState, int]:
+    """(what training changes, as it is before the first step; the number of the last step)."""
+    train, steps = settings.train, steps_per_epoch * settings.train.epochs
+    last_step = min(steps, train.max_steps or steps)
+    groups = model.parameter_groups(module, decay=settings.optim.weight_decay > 0)
+    optimizer = Optimizer(groups, settings.optim, last_step)
+    return TrainState(module, optimizer, Average(module, settings.optim.average), Progress()), last_step
 
 
 def few(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -180,8 +220,22 @@ def few(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
     return split.inputs[:2].to(device), split.targets[:2].to(device)
 
 
+def norm_share(module: nn.Module, train: schema.Train, world: World) -> str:
+    """Over which samples BatchNorm takes its statistics, where that is not the global batch; else ''."""
+    if not any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in module.modules()):
+        return ""
+    if train.sync == "bitwise":
+        return f"each of {train.shards} shards alone, {train.global_batch_size / train.shards:g} samples"
+    share = train.global_batch_size / world.size
+    if 0 < train.micro_batch_size < share:
+        return f"each micro-batch alone, {train.micro_batch_size} samples"
+    return (
+        f"each rank's share alone, {share:g} samples: other numbers of ranks train otherwise" if world.size > 1 else ""
+    )
+
+
 def banner(
-    settings: Config, world: World, dataset: DataSet, gradients: str, tracker: str, folder: str
+    settings: Config, world: World, dataset: DataSet, module: nn.Module, gradients: str, tracker: str, folder: str
 ) -> dict[str, str]:
     """What is going to run, and where: a text for each label."""
     train = settings.train
@@ -194,4 +248,6 @@ def banner(
         "track": tracker,
         "run": folder,
     }
+    if share := norm_share(module, train, world):
+        rows["norm"] = f"BatchNorm normalises {share}"
     return rows | ({"note": world.note} if world.note else {})

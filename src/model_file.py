@@ -24,15 +24,20 @@ READABLE = ("dataclasses", "enum", "math", "typing", "src.schema")
 def find(name: str) -> Path:
     """The file that model.name means: NAME.py in src/models, or a path. Raises UserError."""
     if "/" not in name and not name.endswith(".py") and not name.startswith("~"):
-        path = MODELS / f"{name}.py"
-        if name.isidentifier() and path.is_file():
-            return path
-        known = ", ".join(sorted(file.stem for file in MODELS.glob("[!_]*.py")))
-        raise UserError(f"model.name={name}: no such model", fix=f"write one of {known}, or the path of a .py file")
+        known = {file.stem: file for file in MODELS.glob("[!_]*.py") if _builds(file)}
+        if name in known:
+            return known[name]
+        names = ", ".join(sorted(known))
+        raise UserError(f"model.name={name}: no such model", fix=f"write one of {names}, or the path of a .py file")
     path = Path(files.expanded(name, "model.name"))
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"model.name={name}: no such file", fix="write the path of a .py file")
     return path
+
+
+def _builds(file: Path) -> bool:
+    """Whether the file is a model: others in its folder hold the contract."""
+    return any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in tree_of(file).body)
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -147,6 +152,18 @@ def _local_imports(file: Path, folder: Path) -> Iterator[tuple[str, Path]]:
                 for module in (place.with_suffix(".py"), place / "__init__.py"):
                     if module.is_file() and module.parent != MODELS.parent and module != MODELS / "__init__.py":
                         yield ".".join(parts[:end]), module
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level names of all modules that the file and its local modules import."""
+    found = set()
+    for file in sources(path).values():
+        for node in ast.walk(tree_of(file)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                found.add(node.module.partition(".")[0])
+    return found
 
 
 def code_sha256(path: Path) -> str:

@@ -11,6 +11,7 @@ from src.errors import NonFinite
 from src.gradients.step import GPU_LOOK_STEPS, StepResult
 
 Groups = list[dict[str, Any]]
+EPSILON = 1e-6  # of torch's clip_grad_norm_
 
 
 class Optimizer:
@@ -26,12 +27,19 @@ class Optimizer:
         self._parameters = [parameter for group in self.torch.param_groups for parameter in group["params"]]
         self._bad: Tensor | None = None
         self._lr = math.nan
+        self.grad_norm: float | Tensor | None = None  # of the newest step, before clipping; None without clip_norm
 
     def lr(self, step: int) -> float:
-        """The learning rate of the step (counted from 0): linear warm-up, then the schedule's way to 0."""
+        """The learning rate of the step (counted from 0): linear warm-up, then the schedule's way to 0.
+
+        wsd (warm-up, stable, decay) stays at optim.lr until the last optim.decay_share of all steps.
+        """
         chosen, warmup = self._settings, self._settings.warmup_steps
         if step < warmup:
             return chosen.lr * (step + 1) / warmup
+        if chosen.schedule == "wsd":
+            decay = max(1, round(chosen.decay_share * self._steps))
+            return chosen.lr * min(1.0, (self._steps - step) / decay)
         left = 1 - (step - warmup) / max(1, self._steps - warmup)
         if chosen.schedule == "cosine":
             return chosen.lr * (1 - math.cos(math.pi * left)) / 2
@@ -43,6 +51,8 @@ class Optimizer:
             self._refuse_non_finite(step, result.loss)
         else:
             self._skip_if_bad(step, result.loss)
+        if self._settings.clip_norm:
+            self._clip()
         if (lr := self.lr(step)) != self._lr:
             self._lr = lr
             for group, factor in zip(self.torch.param_groups, self._factors, strict=True):
@@ -56,6 +66,18 @@ class Optimizer:
         for gradient in self._gradients():
             if not math.isfinite(gradient.sum().item()) and not bool(torch.isfinite(gradient).all()):
                 raise NonFinite(self._message("gradient", step))
+
+    def _clip(self) -> None:
+        """Scale the gradients to a global norm of optim.clip_norm where it is larger, as torch's clip_grad_norm_."""
+        gradients, limit = self._gradients(), self._settings.clip_norm
+        norm = torch.linalg.vector_norm(torch.stack([norm.float() for norm in torch._foreach_norm(gradients)]))
+        if norm.is_cuda:
+            self.grad_norm = norm
+            torch._foreach_mul_(gradients, (limit / (norm + EPSILON)).clamp(max=1.0))
+            return
+        self.grad_norm = norm.item()
+        if self.grad_norm > limit:
+            torch._foreach_mul_(gradients, limit / (self.grad_norm + EPSILON))
 
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
@@ -114,7 +136,7 @@ def _build(groups: Groups, settings: schema.Optim) -> "torch.optim.Optimizer | P
         return torch.optim.AdamW(
             groups,
             settings.lr,
-            betas=(settings.momentum or 0.9, 0.999),
+            betas=(settings.betas[0], settings.betas[1]),
             weight_decay=settings.weight_decay,
             fused=True,
         )
@@ -122,6 +144,7 @@ def _build(groups: Groups, settings: schema.Optim) -> "torch.optim.Optimizer | P
         groups,
         settings.lr,
         momentum=settings.momentum,
+        nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,
         fused=True,
     )

@@ -9,13 +9,15 @@ from typing import Any
 
 LONGEST = 10**9  # seconds, some 30 years: what threads and sockets can wait for
 LARGEST = 2**31  # integers are below it, unless a setting has its own limit
-TYPES = (int, float, bool, str, list[str])
+TEXTS = ("text", "sums")  # data sets that are text
+TYPES = (int, float, bool, str, list[str], list[float])
 TYPE_NAMES: dict[object, str] = {
     int: "an integer",
     float: "a number",
     bool: "true or false",
     str: "text",
     list[str]: "a list such as [a,b]",
+    list[float]: "a list of numbers such as [0.9,0.95]",
 }
 
 
@@ -23,8 +25,8 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
     """Make one setting: its default, its one-line meaning and its limits.
 
     Limits: `choices` (allowed values), `minimum` (smallest allowed), `above` (must be larger),
-    `below` (must be smaller), `is_name` (a plain file name), `is_path` (`~` is the home folder), `fingerprinted`
-    (True if the trained weights depend on it, else it only observes the run, prolongs it or moves it).
+    `below` (must be smaller), `length` (of a list), `is_name` (a plain file name), `is_path` (`~` is the home folder),
+    `fingerprinted` (True if the trained weights depend on it, else it only observes the run, prolongs it or moves it).
     """
     metadata = {"meaning": meaning, **limits}
     if isinstance(default, list):
@@ -38,15 +40,18 @@ class Data:
 
     name: str = key(
         "mnist",
-        "data set; idx = your own four IDX files in <root>/IDX/raw",
-        choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx"),
+        "data set; idx = your own four IDX files in <root>/IDX/raw, text = your own two in <root>/text",
+        choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx", "text", "sums"),
         fingerprinted=True,
     )
     root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)", is_path=True)
     mirrors: list[str] = key([], "URLs or folders with the .gz files, tried before torchvision's mirrors", is_path=True)
     fallback: str = key(
-        "digits", "with no files and no mirror: train on rendered digits, or stop", choices=("digits", "none")
+        "digits",
+        "with no files and no mirror: train on rendered digits (for text: rendered sums), or stop",
+        choices=("digits", "none"),
     )
+    block: int = key(64, "text: bytes of a sample; each has the byte that follows as its target", minimum=1)
 
 
 @dataclass
@@ -72,6 +77,17 @@ class Train:
         fingerprinted=True,
     )
     shards: int = key(8, "bitwise: fixed parts of each batch, and the most ranks it can use", minimum=1, below=4097)
+    micro_batch_size: int = key(
+        0, "ddp: samples that a rank computes at once, the gradients are added; 0 = its whole share", minimum=0
+    )
+    max_steps: int = key(0, "end after so many steps, in the middle of an epoch too; 0 = by epochs alone", minimum=0)
+    precision: str = key(
+        "float32",
+        "bfloat16 = autocast around forward and loss; weights, gradients and sums stay float32",
+        choices=("float32", "bfloat16"),
+        fingerprinted=True,
+    )
+    compile: bool = key(False, "compile the model with torch.compile, which takes a C++ compiler", fingerprinted=True)
     exchange: str = key(
         "auto",
         "how CPU ranks sum gradients: auto = shared memory where it works, else gloo",
@@ -89,17 +105,29 @@ class Optim:
 
     name: str = key("sgd", "optimizer", choices=("sgd", "adamw"), fingerprinted=True)
     lr: float = key(0.01, "learning rate (peak, where a schedule changes it)", above=0, below=3e38, fingerprinted=True)
-    momentum: float = key(0.0, "momentum of sgd, first beta of adamw", minimum=0, below=1, fingerprinted=True)
+    momentum: float = key(0.0, "momentum of sgd", minimum=0, below=1, fingerprinted=True)
+    nesterov: bool = key(False, "Nesterov's momentum for sgd", fingerprinted=True)
+    betas: list[float] = key(
+        [0.9, 0.999], "adamw: decay of the mean of gradients and of their squares", minimum=0, below=1, length=2
+    )
     weight_decay: float = key(
         0.0, "L2 penalty (sgd) or decoupled decay (adamw)", minimum=0, below=3e38, fingerprinted=True
     )
     schedule: str = key(
         "constant",
-        "constant, or cosine or linear down to 0 at the last step",
-        choices=("constant", "cosine", "linear"),
+        "constant; cosine or linear down to 0 at the last step; wsd = constant, then linear down to 0",
+        choices=("constant", "cosine", "linear", "wsd"),
         fingerprinted=True,
     )
+    decay_share: float = key(0.2, "wsd: the share of all steps in which it goes down", above=0, below=1.0001)
     warmup_steps: int = key(0, "steps of linear warm-up from 0 to lr", minimum=0, fingerprinted=True)
+    clip_norm: float = key(0.0, "scale gradients down to this global norm; 0 = never", minimum=0, fingerprinted=True)
+    average: float = key(
+        0.0,
+        "average the weights too, an exponential moving average with this half-life in samples; 0 = no",
+        minimum=0,
+        fingerprinted=True,
+    )
 
 
 @dataclass
@@ -172,6 +200,19 @@ def keys() -> "Iterator[tuple[str, dataclasses.Field[Any]]]":
 
 
 KEYS = dict(keys())
+
+
+def contradiction(settings: Config) -> tuple[str, str] | None:
+    """Two settings that cannot both hold: what is wrong, and the way out."""
+    train, optim = settings.train, settings.optim
+    if optim.name == "adamw" and optim.momentum:
+        return f"optim.momentum={optim.momentum:g}: adamw has none", "use optim.betas=[0.9,0.999]"
+    if optim.nesterov and (optim.name != "sgd" or not optim.momentum):
+        return "optim.nesterov=true: needs optim.name=sgd and a momentum", "give optim.momentum=0.9"
+    if train.micro_batch_size and train.sync == "bitwise":
+        message = f"train.micro_batch_size={train.micro_batch_size}: with train.sync=bitwise the shards are the micro-"
+        return f"{message}batches", "raise train.shards instead: more shards are smaller ones"
+    return None
 
 
 def value_of(settings: Config, name: str) -> Any:

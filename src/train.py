@@ -4,7 +4,7 @@
     for each epoch:
         for each global batch:
             result = gradients.forward_backward(this rank's micro-batches)   # summed over all ranks
-            optimizer.step(result)                                           # the same on all ranks
+            state.update(result)                                             # the same on all ranks
             report and save where it is due
             stop if the ranks agree to
         save; evaluate on rank 0; mark the best checkpoint
@@ -84,19 +84,20 @@ def train(job: "Job") -> StopReason | None:
         while progress.epoch < job.settings.train.epochs:
             if train_epoch(job) or end_epoch(job):
                 return job.stop_reason()
+            if progress.step >= job.last_step:
+                break
     return None
 
 
 def train_epoch(job: "Job") -> bool:
     """Make the steps that are left of the epoch; True if the ranks agreed to stop."""
     progress = job.state.progress
+    first, left = progress.step_in_epoch, max(0, job.last_step - progress.step)
     with job.speed.timing():
-        for micro_batches in job.batches.epoch(progress.epoch, progress.step_in_epoch):
+        for micro_batches in job.batches.epoch(progress.epoch, first, first + left):
             samples = job.batches.count(progress.step_in_epoch)
-            vote = job.interrupts.vote()
-            result = job.gradients.forward_backward(micro_batches, samples, progress.step, vote)
-            job.state.optimizer.step(progress.step, result)
-            progress.advance(result.loss, result.items, samples)
+            result = job.gradients.forward_backward(micro_batches, progress.step, job.interrupts.vote())
+            job.state.update(result, samples)
             if progress.step_in_epoch % job.settings.log.every == 0:
                 with job.speed.paused():
                     report(job)
@@ -112,7 +113,8 @@ def report(job: "Job") -> None:
     """A line for metrics.jsonl, and perhaps one for the console."""
     progress, rate = job.state.progress, job.speed.rate()
     loss, items = progress.take_loss()
-    job.tracker.train(progress, loss, job.state.optimizer.lr(progress.step - 1), rate)
+    optimizer = job.state.optimizer
+    job.tracker.train(progress, loss, optimizer.lr(progress.step - 1), rate, optimizer.grad_norm)
     job.console.training(progress, loss, items, rate)
 
 
@@ -138,9 +140,10 @@ def end_epoch(job: "Job") -> bool:
             return True
         job.tracker.evaluation(progress, metrics)
         job.console.evaluation(progress, str(metrics))
-        if progress.is_best(metrics.deciding, metrics.higher_is_better):
+        if progress.is_best(metrics.deciding, metrics.higher_is_better, metrics.best_weights):
             job.checkpoints.mark_best(job.state)
-    progress.next_epoch()
+    if progress.step_in_epoch == job.batches.steps_per_epoch:
+        progress.next_epoch()
     return False
 
 

@@ -39,6 +39,13 @@ MISTAKES = {
     "optim.momentum=1": "must be below 1",
     "data.name=minst": "must be one of mnist",
     "data.mirrors=there": "must be a list such as [a,b]",
+    "optim.betas=0.9": "must be a list of numbers such as [0.9,0.95]",
+    "optim.betas=[0.9,a]": "must be a list of numbers such as [0.9,0.95]",
+    "optim.betas=[0.9]": "must be 2 numbers",
+    "optim.betas=[0.9,1]": "must be below 1",
+    "optim.betas=[-1,0.9]": "must be at least 0",
+    "optim.clip_norm=-1": "must be at least 0",
+    "optim.nesterov=true": "needs optim.name=sgd and a momentum; give optim.momentum=0.9",
     "config=": "names no file; write config=FILE.yaml",
     "config=nowhere.yaml": "cannot be read (No such file or directory)",
 }
@@ -254,3 +261,23 @@ def test_secrets_in_a_file_are_not_written_down(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         config.parse([f"config={tmp_path / 'mine.yaml'}"])
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["optim.name=adamw", "optim.momentum=0.9"], "optim.momentum=0.9: adamw has none; use optim.betas="),
+        (["train.sync=bitwise", "train.micro_batch_size=8"], "train.micro_batch_size=8: with train.sync=bitwise the"),
+    ],
+)
+def test_settings_that_contradict_each_other(arguments: list[str], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        config.parse(arguments)
+    assert said in str(error.value)
+
+
+def test_a_list_of_numbers(tmp_path: Path) -> None:
+    assert config.parse(["optim.betas=[0,0.5]"]).optim.betas == [0.0, 0.5]
+    file = tmp_path / "x.yaml"
+    file.write_text("optim: {name: adamw, betas: [0.8, 0.9]}")
+    assert config.parse([f"config={file}"]).optim.betas == [0.8, 0.9]

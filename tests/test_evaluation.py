@@ -1,5 +1,6 @@
 """What the model's `measure` returns is added exactly over the whole test set."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,17 @@ def test_metrics_for_people_and_for_metrics_jsonl() -> None:
     assert metrics().deciding == 1 / 3
 
 
-def test_a_division_by_zero_is_not_a_number() -> None:
-    assert str(metrics(tokens=0)) == "1/3 = 33.33 %  loss nan"
+DIVISIONS = {"answers": ("right", "answers"), "loss": ("loss", "count")}
+
+
+def test_a_metric_whose_divisor_is_0_is_left_out() -> None:
+    found = metrics(tokens=0)
+    assert str(found) == "1/3 = 33.33 %"
+    assert found.as_dict() == {"correct": 1, "tokens": 0, "count": 3, "accuracy": 1 / 3}
+    assert found.description["names"] == ["accuracy"]
+    first = Metrics(3, {"answers": 0, "right": 0, "loss": 1.5}, DIVISIONS, "answers", True)
+    assert str(first) == "loss 0.5000", "the next one is shown in front"
+    assert math.isnan(first.deciding), "and no weights are the best by what is not there"
 
 
 def test_whole_numbers_are_added_exactly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,3 +20,11 @@ def test_what_shapes_the_weights() -> None:
     shaping = fingerprint.shaping(config.parse([]))
     assert {"data.name", "train.seed", "train.sync", "train.global_batch_size", "optim.lr"} <= shaping.keys()
     assert not {"train.epochs", "train.device", "log.every", "run.name", "run.root", "track.notes"} & shaping.keys()
+
+
+def test_the_length_of_a_block_shapes_the_weights_of_a_text_alone() -> None:
+    assert "data.block" not in fingerprint.shaping(config.parse(["data.block=32"]))
+    for name in ("text", "sums"):
+        chosen = [f"data.name={name}"]
+        longer = fingerprint.fingerprint(config.parse([*chosen, "data.block=32"]))
+        assert longer != fingerprint.fingerprint(config.parse(chosen))

@@ -150,3 +150,15 @@ def test_relative_imports_of_a_built_in_model_count(tmp_path: Path, monkeypatch:
     (tmp_path / "base.py").write_text("x = 1\n")
     (tmp_path / "mine.py").write_text("from .base import x\n")
     assert sorted(model_file.sources(tmp_path / "mine.py")) == ["", "base"]
+
+
+def test_the_names_of_all_imports_also_of_local_modules(tmp_path: Path) -> None:
+    (tmp_path / "layers.py").write_text("import random\nfrom numpy import random as r\n")
+    (tmp_path / "mine.py").write_text("import torch.nn as nn\nimport layers\nfrom . import other\n")
+    assert model_file.imports(tmp_path / "mine.py") == {"torch", "layers", "random", "numpy"}
+
+
+def test_only_files_that_build_a_model_are_models() -> None:
+    with pytest.raises(UserError, match=r"model.name=contract: no such model; write one of") as error:
+        model_file.find("contract")
+    assert "loading" not in str(error.value)

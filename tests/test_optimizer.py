@@ -124,3 +124,62 @@ def test_a_group_s_lr_is_a_factor_on_the_schedule_and_its_decay_its_own() -> Non
     optimizer.step(0, StepResult(0.5, 0.0, 1.0))
     assert module.weight.tolist() == [[pytest.approx(0.9)] * 3] * 2  # 1 - 0.5 * 0.1 * (1 + 1)
     assert module.bias.tolist() == [0.5, 0.5]
+
+
+def test_warm_up_stable_decay() -> None:
+    wsd = made("lr=0.5", "schedule=wsd", "decay_share=0.25", "warmup_steps=10")
+    assert [wsd.lr(step) for step in (4, 10, 74, 75)] == pytest.approx([0.25, 0.5, 0.5, 0.5])
+    assert wsd.lr(76) == pytest.approx(0.5 * 24 / 25)
+    assert wsd.lr(99) == pytest.approx(0.5 / 25)
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        (("momentum=0.9", "nesterov=true"), lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, nesterov=True)),
+        (("name=adamw", "betas=[0.8,0.95]"), lambda p: torch.optim.AdamW(p, 0.05, (0.8, 0.95), weight_decay=0)),
+    ],
+)
+def test_the_settings_reach_torchs_optimizer(settings: tuple[str, ...], theirs: Any) -> None:
+    torch.manual_seed(0)
+    mine = nn.Linear(7, 3)
+    other = copy.deepcopy(mine)
+    optimizer, reference = made("lr=0.05", *settings, module=mine), theirs(other.parameters())
+    for step in range(4):
+        for module in (mine, other):
+            module.zero_grad()
+            module(torch.ones(2, 7) * step).square().sum().backward()
+        optimizer.step(step, StepResult(1.0, 0.0, 1.0))
+        reference.step()
+    torch.testing.assert_close(mine.weight, other.weight)
+
+
+@pytest.mark.parametrize("limit", [0.5, 1000.0])
+def test_clipping_is_torchs_and_the_norm_is_kept(limit: float) -> None:
+    torch.manual_seed(0)
+    mine = nn.Linear(7, 3)
+    other = copy.deepcopy(mine)
+    for module in (mine, other):
+        module(torch.ones(2, 7)).square().sum().backward()
+    norm = nn.utils.clip_grad_norm_(other.parameters(), limit)
+    optimizer = made(f"clip_norm={limit}", "lr=1", module=mine)
+    optimizer.step(0, StepResult(1.0, 0.0, 1.0))
+    assert optimizer.grad_norm == pytest.approx(norm.item())
+    assert mine.weight.grad is not None
+    torch.testing.assert_close(mine.weight.grad, other.weight.grad)
+
+
+def test_without_clipping_no_norm_is_computed() -> None:
+    module = nn.Linear(7, 3)
+    module(torch.ones(2, 7)).sum().backward()
+    optimizer = made(module=module)
+    optimizer.step(0, StepResult(1.0, 0.0, 1.0))
+    assert optimizer.grad_norm is None
+
+
+def test_a_gradient_of_bfloat16_parameters_is_clipped_too() -> None:
+    module = nn.Linear(7, 3).to(torch.bfloat16)
+    module(torch.ones(2, 7, dtype=torch.bfloat16)).sum().backward()
+    made("clip_norm=0.1", module=module).step(0, StepResult(1.0, 0.0, 1.0))
+    assert module.weight.grad is not None
+    assert module.weight.grad.float().norm() < 0.11

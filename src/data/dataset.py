@@ -1,30 +1,28 @@
-"""The data set: its four IDX files, memory-mapped; the embedded digits where there is no other."""
+"""The data set: which, from where, in files of which kind; what the job renders itself where there is no other."""
 
 import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from src import schema
 from src.addresses import without_secrets
-from src.data import download, folders
-from src.data.splits import Spec, Split, spec_of, split_of
+from src.data import download, folders, idx, text
+from src.data.splits import Spec, Split, Splits
 from src.errors import Unreachable, UserError
 from src.world.world import World
 
-TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-FILES = TRAIN + TEST
-
-# The folder of each data set below data.root, named by torchvision after its classes.
+# The folder of each data set below data.root; those of torchvision are named after its classes.
 FOLDERS = {
-    "mnist": "MNIST",
-    "fashion_mnist": "FashionMNIST",
-    "kmnist": "KMNIST",
-    "digits": "digits",
-    "idx": "IDX",
+    "mnist": "MNIST/raw",
+    "fashion_mnist": "FashionMNIST/raw",
+    "kmnist": "KMNIST/raw",
+    "digits": "digits/raw",
+    "idx": "IDX/raw",
+    "text": "text",
+    "sums": "sums",
 }
 
 # SHA-256 of the unpacked files, for those that torchvision's checksums of the packed ones do not reach.
@@ -36,12 +34,24 @@ MNIST_SHA256 = {
 }
 
 
+class Kind(Protocol):
+    """A kind of files, each a module of this folder: how a data set of it lies on the disk, and how it is read."""
+
+    FILES: tuple[str, ...]
+
+    def load(self, folder: Path, settings: schema.Data) -> Splits:
+        """The samples, mapped. Raises UserError for files that are none of this kind, or do not fit each other."""
+
+    def assumed(self, settings: schema.Data) -> Spec:
+        """What a model is told of a data set that is not here yet."""
+
+
 @dataclass(frozen=True)
 class DataSet:
     """Both splits, what a model must know of them, and what they are.
 
     `name` is what is trained on; `note` gives the reason where that is not what was asked for. `checksums` holds
-    the SHA-256 of the four files.
+    the SHA-256 of its files, in their order.
     """
 
     name: str
@@ -58,8 +68,8 @@ class DataSet:
 
     @property
     def fingerprint(self) -> str:
-        """One hash over the four files' hashes."""
-        return hashlib.sha256("".join(self.checksums[name] for name in FILES).encode()).hexdigest()
+        """One hash over the files' hashes."""
+        return hashlib.sha256("".join(self.checksums.values()).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -86,19 +96,28 @@ def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> 
         seen = ", ".join(f"{other.name}" for other in prepared)
         raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen})", fix="give all the same")
     first = prepared[0]
-    raw = folder(dataclasses.replace(settings, name=first.name))
-    train, test = split_of(raw, *TRAIN), split_of(raw, *TEST)
-    return DataSet(first.name, train, test, spec_of(raw, train, test, TEST[1]), first.checksums, first.note)
+    chosen = dataclasses.replace(settings, name=first.name)
+    return DataSet(first.name, *kind_of(chosen).load(folder(chosen), chosen), first.checksums, first.note)
+
+
+def kind_of(settings: schema.Data) -> Kind:
+    """The kind of files that the data set has."""
+    return text if settings.name in schema.TEXTS else idx
+
+
+def rendered(settings: schema.Data) -> str:
+    """The name of the data set of the same kind that the job renders itself."""
+    return "sums" if settings.name in schema.TEXTS else "digits"
 
 
 def folder(settings: schema.Data) -> Path:
     """Where the raw files of the data set are."""
-    return Path(settings.root) / FOLDERS[settings.name] / "raw"
+    return Path(settings.root) / FOLDERS[settings.name]
 
 
 def missing(settings: schema.Data) -> list[str]:
     """The names of the raw files that are not there. Raises UserError where this user may not look."""
-    return folders.absent(folder(settings), FILES)
+    return folders.absent(folder(settings), kind_of(settings).FILES)
 
 
 def answering(settings: schema.Data, seconds: float) -> str:
@@ -111,57 +130,76 @@ def answering(settings: schema.Data, seconds: float) -> str:
 
 def prepare(settings: schema.Data, report: Callable[[str], None]) -> _Prepared:
     """Make sure that the files are there and whole; on the first rank of a node. Raises UserError."""
+    if missing(settings):
+        try:
+            _provide(settings, report)
+        except Unreachable as error:
+            return _embedded(settings, str(error), report)
+    return _Prepared(settings.name, _checked(settings), "")
+
+
+def _embedded(settings: schema.Data, reason: str, report: Callable[[str], None]) -> _Prepared:
+    """What the job renders itself, for the `reason` that the data set cannot be had. Raises UserError."""
+    if settings.fallback == "none":
+        raise UserError(f"data.name={settings.name}: {reason}", fix=_how_to(settings))
+    name, note = rendered(settings), f"{settings.name} is not here and {reason}"
+    headline = _headline(name, note)
+    embedded = prepare(dataclasses.replace(settings, name=name), lambda line: report(f"{headline}\n{line}"))
+    return dataclasses.replace(embedded, note=note)
+
+
+def _provide(settings: schema.Data, report: Callable[[str], None]) -> None:
+    """Render or fetch the files. Raises Unreachable with the reason where that is not possible, and UserError."""
     raw = folder(settings)
-    if not missing(settings):
-        return _Prepared(settings.name, _checked(settings.name, raw), "")
-    try:
-        _provide(settings, raw, report)
-    except Unreachable as error:
-        if settings.fallback == "none":
-            raise UserError(f"data.name={settings.name}: no mirror answers ({error})", fix=_how_to(raw)) from None
-        note = f"{settings.name} is not here and no mirror answers ({error})"
-        headline = _headline("digits", note)
-        embedded = prepare(dataclasses.replace(settings, name="digits"), lambda text: report(f"{headline}\n{text}"))
-        return dataclasses.replace(embedded, note=note)
-    return _Prepared(settings.name, _checked(settings.name, raw), "")
-
-
-def _provide(settings: schema.Data, raw: Path, report: Callable[[str], None]) -> None:
-    if settings.name == "digits":
-        from src.data import digits  # needs numpy and Pillow, which nothing else here does
-
-        report(f"rendering the embedded digits into {raw}")
-        digits.write(raw)
+    if settings.name == rendered(settings):
+        report(f"rendering the embedded {settings.name} into {raw}")
+        _renderer(settings.name).write(raw)
     elif settings.name == "idx":
-        hint = folders.misplaced(raw, FILES)
+        hint = folders.misplaced(raw, idx.FILES)
         raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}", fix=hint)
+    elif settings.name == "text":
+        if there := {*text.FILES} - {*missing(settings)}:
+            raise UserError(f"data.name=text: {raw} holds {', '.join(there)} alone", fix=_how_to(settings))
+        hint = folders.misplaced(raw, text.FILES, levels=1)
+        raise Unreachable(f"{raw} holds no {' and no '.join(text.FILES)}" + (f"; {hint}" if hint else ""))
     else:
         source = _source(settings.name)
         mirrors = settings.mirrors + list(source.mirrors)
-        download.fetch(raw, source.resources, mirrors, lambda text: report(without_secrets(text)))
+        try:
+            download.fetch(raw, source.resources, mirrors, lambda line: report(without_secrets(line)))
+        except Unreachable as error:
+            raise Unreachable(f"no mirror answers ({error})") from None
+
+
+def _renderer(name: str) -> Any:
+    """The module that renders a data set: numpy and Pillow, which nothing else here needs, come with it."""
+    from src.data import digits, sums
+
+    return digits if name == "digits" else sums
 
 
 def _source(name: str) -> Any:
     """torchvision's class: it names the files, their checksums and its mirrors. Takes 0.8 s to import."""
     from torchvision import datasets  # noqa: TID251
 
-    return getattr(datasets, FOLDERS[name])
+    return getattr(datasets, Path(FOLDERS[name]).parts[0])
 
 
-def _how_to(raw: Path) -> str:
+def _how_to(settings: schema.Data) -> str:
+    files, raw = ", ".join(kind_of(settings).FILES), folder(settings)
+    if settings.name == "text":
+        return f"put {files} into {raw}; or train on rendered sums: data.name=sums"
     return (
-        f"put {', '.join(FILES)} into {raw}, or name a folder or URL with the .gz files: data.mirrors=[...]; "
+        f"put {files} into {raw}, or name a folder or URL with the .gz files: data.mirrors=[...]; "
         "or train on rendered digits: data.name=digits"
     )
 
 
-def _checked(name: str, raw: Path) -> dict[str, str]:
-    """Checksums of the four files, which are those expected and fit each other. Raises UserError."""
-    pinned = MNIST_SHA256 if name == "mnist" else {}
-    if name == "digits":
-        from src.data import digits
-
-        pinned = digits.SHA256
-    checksums = download.verify(raw, FILES, pinned)
-    spec_of(raw, split_of(raw, *TRAIN), split_of(raw, *TEST), TEST[1])
+def _checked(settings: schema.Data) -> dict[str, str]:
+    """Checksums of the files, which are those expected and fit each other. Raises UserError."""
+    pinned = MNIST_SHA256 if settings.name == "mnist" else {}
+    if settings.name == rendered(settings):
+        pinned = _renderer(settings.name).SHA256
+    checksums = download.verify(folder(settings), kind_of(settings).FILES, pinned)
+    kind_of(settings).load(folder(settings), settings)
     return checksums

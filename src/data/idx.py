@@ -1,4 +1,4 @@
-"""IDX files, MNIST's own format: arrays of numbers of any shape.
+"""Data sets of four IDX files, MNIST's own format: arrays of numbers of any shape.
 
 Format: http://yann.lecun.com/exdb/mnist - two zero bytes, the type of the numbers, the number of dimensions, then
 each dimension as a big-endian 32-bit integer, then the numbers, big-endian.
@@ -11,11 +11,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src import files
+from src import schema
+from src.data import folders
+from src.data.splits import Spec, Split, Splits, spec_of
 from src.errors import UserError
+
+TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = TRAIN + TEST
 
 BYTES = 0x08
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def load(folder: Path, settings: schema.Data) -> Splits:
+    """Both splits of the four files in a folder. Raises UserError where they do not fit each other."""
+    train, test = split_of(folder, *TRAIN), split_of(folder, *TEST)
+    return Splits(train, test, spec_of(folder, train, test, TEST[1]))
+
+
+def assumed(settings: schema.Data) -> Spec:
+    """What a data set that is not here yet is taken for: MNIST's pictures."""
+    return Spec((28, 28), torch.uint8, 10)
+
+
+def split_of(raw: Path, inputs: str, targets: str) -> Split:
+    """The two files of a split, mapped. Raises UserError where they do not fit each other."""
+    samples, labels = read(raw / inputs), read(raw / targets)
+    if len(samples) != len(labels):
+        raise UserError(f"{raw}: {inputs} holds {len(samples)} samples, {targets} {len(labels)} labels")
+    if len(labels) == 0:
+        raise UserError(f"{raw / targets}: holds no samples")
+    are_classes = labels.dim() == 1 and not labels.is_floating_point()
+    return Split(samples, labels.long() if are_classes else labels)
 
 
 def read(file: Path) -> Tensor:
@@ -23,13 +51,8 @@ def read(file: Path) -> Tensor:
 
     Raises UserError for any other file.
     """
-    try:
+    with folders.reading(file):
         return _read(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({files.reason(error)})", fix=files.advice(error)) from None
-    except (MemoryError, RuntimeError) as error:  # torch's, where the file cannot be mapped
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{file}: cannot be mapped ({reason})", fix="allow more memory: ulimit -v unlimited") from None
 
 
 def _read(file: Path) -> Tensor:

@@ -18,16 +18,21 @@ SAMPLES_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A shard's share of one global batch: inputs (n, *shape) as they are stored, targets (n, ...); n may be 0."""
+    """A shard's share of one global batch, or a part of it: inputs (n, *shape) as they are stored, targets (n, ...).
+
+    n may be 0. `is_first` says that no shard before it has samples of the batch.
+    """
 
     inputs: Tensor
     targets: Tensor
+    is_first: bool = True
 
 
 class ShardedLoader:
-    """This rank's micro-batches of every global batch, one for each of its shards, in shard order.
+    """This rank's micro-batches of every global batch: one for each of its shards, in shard order.
 
-    `local` are this rank's shards of all `shards`; `augment` changes training samples by random numbers.
+    `local` are this rank's shards of all `shards`; `augment` changes training samples by random numbers. With
+    train.micro_batch_size a shard's share comes in micro-batches of so many samples at most.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class ShardedLoader:
     ) -> None:
         self._split, self._local, self._shards, self._device = split.to(device), local, shards, device
         self._batch_size, self._seed, self._augment = settings.global_batch_size, settings.seed, augment
+        self._micro_batch_size = settings.micro_batch_size or settings.global_batch_size
         self._samplers = [ShardSampler(len(split), shard, shards, settings.seed) for shard in local]
         self.steps_per_epoch = -(-len(split) // self._batch_size)
 
@@ -48,30 +54,43 @@ class ShardedLoader:
         """Samples in a global batch of the epoch, over all ranks; the last one may be short."""
         return min(self._batch_size, len(self._split) - step * self._batch_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[MicroBatch]]:
-        """For each step from `start`: this rank's micro-batches."""
+    def epoch(self, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[list[MicroBatch]]:
+        """For each step from `start` to before `stop`, or to the epoch's end: this rank's micro-batches."""
+        stop = self.steps_per_epoch if stop is None else min(stop, self.steps_per_epoch)
         orders = [sampler.indices(epoch).to(self._device) for sampler in self._samplers]
         per_step = max(1, self._batch_size // self._shards)
         steps_at_once = max(1, SAMPLES_AT_ONCE // (per_step * len(orders)))
-        for first in range(start, self.steps_per_epoch, steps_at_once):
-            last = min(first + steps_at_once, self.steps_per_epoch)
+        for first in range(start, stop, steps_at_once):
+            last = min(first + steps_at_once, stop)
             gathered = [
                 self._gather(epoch, order, shard, first, last) for order, shard in zip(orders, self._local, strict=True)
             ]
-            yield from (list(step) for step in zip(*gathered, strict=True))
+            yield from (list(itertools.chain(*step)) for step in zip(*gathered, strict=True))
 
-    def _gather(self, epoch: int, order: Tensor, shard: int, first: int, last: int) -> list[MicroBatch]:
+    def _gather(self, epoch: int, order: Tensor, shard: int, first: int, last: int) -> list[list[MicroBatch]]:
         """The shard's micro-batches of the steps first <= step < last, gathered at once."""
         ends = [self._end(shard, step) for step in range(first, last + 1)]
         chosen = order[ends[0] : ends[-1]]
         # index_select: indexing with a tensor copies the same bytes in 7 times the time.
         inputs = self._split.inputs.index_select(0, chosen)
         targets = self._split.targets.index_select(0, chosen)
-        if self._augment is not None and len(chosen):
-            inputs, targets = self._augment(inputs, targets, draws(self._seed, epoch, chosen))
-        sizes = [end - start for start, end in itertools.pairwise(ends)]
-        pairs = zip(torch.split(inputs, sizes), torch.split(targets, sizes), strict=True)
-        return [MicroBatch(*pair) for pair in pairs]
+        shares = []
+        for step, (start, end) in enumerate(itertools.pairwise(ends), first):
+            is_first, share = shard == self._first_shard(step), []
+            for at in range(start, max(end, start + 1), self._micro_batch_size):
+                part = slice(at - ends[0], min(at + self._micro_batch_size, end) - ends[0])
+                pair = inputs[part], targets[part]
+                # Micro-batch by micro-batch, so that what it mixes within one does not depend on the number of ranks.
+                if self._augment is not None and end > start:
+                    pair = self._augment(*pair, draws(self._seed, epoch, chosen[part]))
+                share.append(MicroBatch(*pair, is_first))
+            shares.append(share)
+        return shares
+
+    def _first_shard(self, step: int) -> int:
+        """The first shard that has samples in the step."""
+        first = step * self._batch_size % self._shards
+        return first if first + self.count(step) <= self._shards else 0
 
     def _end(self, shard: int, step: int) -> int:
         """How many of the shard's samples come before the step: positions shard + k * shards below it."""

@@ -30,6 +30,12 @@ class ShardSampler:
         return torch.tensor(list(self._sampler), dtype=torch.int64)[: self._samples]
 
 
+def share_sizes(samples: int, batch: int, shards: int) -> set[int]:
+    """How many samples a shard has in a step, 0 included: every number that occurs in an epoch."""
+    batches = {min(batch, samples), samples % batch} - {0}
+    return {size for samples in batches for size in (samples // shards, -(-samples // shards))}
+
+
 def draws(seed: int, epoch: int, indices: Tensor) -> Tensor:
     """Random numbers in [0, 1), (n, DRAWS) float32: a pure function of (seed, epoch, sample)."""
     stream = _mix(torch.tensor(seed % 2**63, dtype=torch.int64)) + epoch

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from src.data import idx
 from src.errors import UserError
-
-BYTE = torch.uint8
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,12 @@ class Split:
         return Split(self.inputs.to(device), self.targets.to(device))
 
 
-def split_of(raw: Path, inputs: str, targets: str) -> Split:
-    """The two files of a split, mapped. Raises UserError where they do not fit each other."""
-    samples, labels = idx.read(raw / inputs), idx.read(raw / targets)
-    if len(samples) != len(labels):
-        raise UserError(f"{raw}: {inputs} holds {len(samples)} samples, {targets} {len(labels)} labels")
-    if len(labels) == 0:
-        raise UserError(f"{raw / targets}: holds no samples")
-    are_classes = labels.dim() == 1 and not labels.is_floating_point()
-    return Split(samples, labels.long() if are_classes else labels)
+class Splits(NamedTuple):
+    """A data set's samples, and what a model must know of them."""
+
+    train: Split
+    test: Split
+    spec: Spec
 
 
 def spec_of(raw: Path, train: Split, test: Split, test_labels: str) -> Spec:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from src import files, flock
+from src import files, flock, schema
 from src.addresses import without_secrets
 from src.data import dataset as data
 from src.doctor.findings import Finding, Plan, green, red, yellow
@@ -23,7 +23,7 @@ from src.run.run import Run
 from src.world.world import World
 
 MIRROR_SECONDS = 3.0  # for the first byte of one mirror
-DATA_BYTES = 70_000_000  # the four files, and one of them packed beside them
+DATA_BYTES = 70_000_000  # of pictures: the four files, and one of them packed beside them
 SPARE_BYTES = 20_000_000  # metrics, report, W&B's offline files
 PLENTY_BYTES = 1_000_000_000
 SLOW_SECONDS = 1.0  # for a checkpoint, which needs three fsync calls
@@ -48,22 +48,32 @@ def dataset(plan: Plan) -> Finding:
     chosen, raw = plan.settings.data, data.folder(plan.settings.data)
     if not data.missing(chosen):
         data.prepare(chosen, lambda _: None)
-        return green(f"{chosen.name}: four files in {raw}, undamaged")
-    if chosen.name == "idx":
-        return red(f"idx: {', '.join(data.missing(chosen))} not in {raw}", "copy them there, or data.root=FOLDER")
+        return green(f"{chosen.name}: {len(data.kind_of(chosen).FILES)} files in {raw}, undamaged")
+    if chosen.name == "idx" or (chosen.name == "text" and len(data.missing(chosen)) == 1):
+        absent = ", ".join(data.missing(chosen))
+        return red(f"{chosen.name}: {absent} not in {raw}", "copy them there, or data.root=FOLDER")
     if not os.access(existing(raw), os.W_OK):
         return red(f"data.root={chosen.root}: {existing(raw)} is not writable", "data.root=FOLDER")
-    if chosen.name == "digits":
-        return green(f"digits: will be rendered into {raw}, in less than a minute")
+    if chosen.name == data.rendered(chosen):
+        return green(f"{chosen.name}: will be rendered into {raw}, in less than a minute")
+    wanted = ", ".join(data.kind_of(chosen).FILES)
+    if chosen.name == "text":
+        return _absent(chosen, f"text: not in {raw}", f"copy {wanted} there")
     if mirror := data.answering(chosen, MIRROR_SECONDS):
         return yellow(
             without_secrets(f"{chosen.name}: not in {raw}; will be downloaded from {mirror}"),
             "no action needed; the start takes longer",
         )
-    fix = f"copy {', '.join(data.FILES)} into {raw}, or data.mirrors=[FOLDER]"
+    fix = f"copy {wanted} into {raw}, or data.mirrors=[FOLDER]"
+    return _absent(chosen, f"{chosen.name}: not in {raw}, and no mirror answers", fix)
+
+
+def _absent(chosen: schema.Data, text: str, fix: str) -> Finding:
+    """What the job does without the data set: it stops, or trains on what it renders itself."""
+    embedded = data.rendered(chosen)
     if chosen.fallback == "none":
-        return red(f"{chosen.name}: not in {raw}, and no mirror answers", f"{fix}, or data.name=digits")
-    return yellow(f"{chosen.name}: not in {raw}, no mirror answers: would train on rendered digits", fix)
+        return red(text, f"{fix}, or data.name={embedded}")
+    return yellow(f"{text}: would train on rendered {embedded}", fix)
 
 
 def directory(plan: Plan) -> Finding:

@@ -1,10 +1,10 @@
 """Interrupt and damage test runs in many ways, resume them, and compare each with an uninterrupted run.
 
-    python -m src.drill [--json] [--seed N] [--only NAME ...]
+    python -m src.drill [--model NAME] [--json] [--seed N] [--only NAME ...]
 
 Every scenario uses real processes under torchrun in a temporary folder. After the fault the same command is repeated
-until the run is finished. A scenario passes if the weights have the SHA-256 of the reference, and metrics.jsonl has the
-lines of the reference, each once.
+until the run is finished. A scenario passes if the weights, and the averaged ones, have the SHA-256 of the reference,
+and metrics.jsonl has the lines of the reference, each once.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from src.drill.scenarios import RANKS, SCENARIOS, Drill
+from src.drill.workloads import WORKLOADS
 from src.run import jsonl, layout
 from src.run.layout import State, read_status
 
@@ -67,8 +68,9 @@ def _difference(path: Path, reference: Path) -> str:
     """How the run differs from the reference, '' if it does not."""
     if (state := read_status(path).get("state")) != State.FINISHED:
         return f"state {state}"
-    if read_status(path)["weights_sha256"] != read_status(reference)["weights_sha256"]:
-        return "different weights"
+    for name in ("weights_sha256", "average_sha256"):
+        if read_status(path).get(name) != read_status(reference).get(name):
+            return f"different {name.removesuffix('_sha256')}"
     return "" if curve(path) == curve(reference) else "metrics.jsonl differs"
 
 
@@ -78,22 +80,23 @@ def _without_fault(events: list[dict[str, Any]]) -> str:
     return "" if faults else "the fault did not occur"
 
 
-def run(names: list[str], seed: int) -> Iterator[tuple[Result, str]]:
+def run(names: list[str], seed: int, model: str) -> Iterator[tuple[Result, str]]:
     """Yield (result, SHA-256 of the reference) for the reference itself and then for each scenario."""
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
-        reference = Drill(Path(folder), "reference", seed)
+        reference = Drill(Path(folder), "reference", seed, model)
         reference.start()
         reference.wait()
         digest = read_status(reference.path).get("weights_sha256", "")
         problem = "" if digest else (Path(folder) / "reference.log").read_text()[-2000:]
         yield Result("uninterrupted", sha256=digest, ranks=[RANKS], problem=problem), digest
         for name in names if digest else []:
-            yield perform(Drill(Path(folder), name, seed), SCENARIOS[name], reference.path), digest
+            yield perform(Drill(Path(folder), name, seed, model), SCENARIOS[name], reference.path), digest
 
 
 def main() -> None:
     """Print a row for each scenario; exit with 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m src.drill", description=__doc__)
+    parser.add_argument("--model", default="logistic", choices=list(WORKLOADS), help="what is trained")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each scenario")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random steps and ranks")
     parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS), metavar="NAME")
@@ -101,7 +104,7 @@ def main() -> None:
     failed = 0
     if not chosen.json:
         print(f"{'scenario':38} {'died at':>7}  {'resumed at':18} {'ranks':12} {'hash':10} {'reference':10}")
-    for result, reference in run(chosen.only, chosen.seed):
+    for result, reference in run(chosen.only, chosen.seed, chosen.model):
         failed += bool(result.problem)
         print(_json(result, reference) if chosen.json else _row(result, reference), flush=True)
     raise SystemExit(1 if failed else 0)

@@ -9,27 +9,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from src.drill.workloads import WORKLOADS
 from src.run import jsonl, layout
 from src.run.layout import newest_first
 
 RANKS = 4
-SETTINGS = (
-    "data.name=digits",
-    "train.sync=bitwise",
-    "train.epochs=3",
-    "train.device=cpu",
-    "checkpoint.every_steps=150",
-    "log.every=50",
-    "track.wandb=disabled",
-)
 EXIT_SECONDS = 30  # the last process of a job ends within this time after torchrun
 
 
 class Drill:
     """A test run in a temporary folder; `seed` and the name decide the random numbers."""
 
-    def __init__(self, folder: Path, name: str, seed: int) -> None:
+    def __init__(self, folder: Path, name: str, seed: int, model: str = "logistic") -> None:
         self.folder, self.name, self.random = folder, name, random.Random(f"{seed} {name}")
+        self._workload = WORKLOADS[model]
         self.path = folder / "runs" / name
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -37,7 +30,7 @@ class Drill:
         """Start the job; `module` replaces src.train, `options` are options of torchrun."""
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         command += [*options.split(), f"--log-dir={self.folder / 'torchrun'}", "-m", *(module or ("src.train",))]
-        command += [*SETTINGS, f"data.root={self.folder / 'data'}", f"run.root={self.folder / 'runs'}"]
+        command += [*self._workload.settings, f"data.root={self.folder / 'data'}", f"run.root={self.folder / 'runs'}"]
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, f"run.name={self.name}", *settings],
@@ -52,8 +45,8 @@ class Drill:
         return max((line["step"] for line in jsonl.read(self.path / layout.METRICS)), default=0)
 
     def reach(self, low: int = 200, high: int = 2200) -> None:
-        """Wait until a random step of that range is trained, or the job has ended."""
-        goal = self.random.randint(low, high)
+        """Wait until a random step of that range, or what stands for it, is trained, or the job has ended."""
+        goal = self.random.randint(low, high) * self._workload.share
         while self.step() < goal and self.process is not None and self.process.poll() is None:
             time.sleep(0.02)
 

@@ -20,9 +20,11 @@ from src.run.trained import Trained
 CLOSE = 1e-4  # of the largest output, or of 1
 
 
-def export(path: Path, to: str, file: Path | None = None, model_file: Path | None = None) -> str:
+def export(
+    path: Path, to: str, file: Path | None = None, model_file: Path | None = None, averaged: bool = False
+) -> str:
     """Write, read back, compare; returns what to print. Raises UserError, or JobFailed where they differ."""
-    run = trained.load(path, model_file=model_file)
+    run = trained.load(path, model_file=model_file, averaged=averaged)
     file = file or path / f"model.{to}"
     if not os.access(file.parent, os.W_OK):
         raise UserError(f"{file}: cannot be written (no such folder, or no permission)", fix="name another with --file")
@@ -39,7 +41,7 @@ def export(path: Path, to: str, file: Path | None = None, model_file: Path | Non
         raise UserError(f"--to {to}: {error.name} is not installed: run `make setup-export`") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror})") from None
-    return f"{file}: weights of {run.checkpoint}, {compared}\ntest  {metrics}"
+    return f"{file}: weights of {run.origin}, {compared}\ntest  {metrics}"
 
 
 def facts(run: Trained, metrics: Metrics) -> dict[str, str]:
@@ -49,6 +51,7 @@ def facts(run: Trained, metrics: Metrics) -> dict[str, str]:
     known = metrics.as_dict() | {
         "run": run.path.name,
         "checkpoint": run.checkpoint.name,
+        "averaged": run.averaged,
         "model": run.model.path.stem,
         "settings": json.dumps(run.settings.model.settings),
         "data": run.settings.data.name,

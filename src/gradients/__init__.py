@@ -1,9 +1,13 @@
 """How the ranks agree on the gradient of a global batch.
 
-build           build_gradients: what train.sync and train.exchange ask for; local_shards
-step            StepResult, rescale, Seed
+build           build_gradients: what train.sync and train.exchange ask for; shards_of, local_shards
+step            StepResult, divide, in_precision, Seed
 ddp             DDPGradients, SingleProcess
 bitwise         Bitwise: the same bits on any number of ranks
-shared_memory   SharedMemory: sums on one host, without a socket
+tree            Tree: what is added to what, in which order
+exchange        Exchange, Local, Backend: adding what the ranks hold
+shared_memory   SharedMemory: an Exchange on one host, without a socket
+buffers         Buffers: what becomes of a module's buffers in a step
 peers           Peers: which ranks of this host are alive
+trial           the smallest share of a batch, tried before training
 """

@@ -1,48 +1,43 @@
-"""The same bits from any number of ranks: fixed shards, whose gradients are added in a fixed order."""
+"""The same bits from any number of ranks: fixed shards, whose gradients are added in a fixed tree."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from functools import reduce
 
 import torch
-import torch.distributed as dist  # noqa: TID251
 from torch import Tensor, nn
 
 from src.data.loader import MicroBatch
-from src.errors import UserError
-from src.gradients.step import SCALARS, Loss, Seed, StepResult, rescale
-from src.world.world import World
+from src.gradients.buffers import Buffers
+from src.gradients.exchange import Exchange
+from src.gradients.step import Loss, Seed, StepResult, divide
+from src.gradients.tree import leaves, merge
 
-
-class Exchange(Protocol):
-    """Adds tensors that the ranks hold between them, in a fixed order."""
-
-    name: str
-    waited: float
-
-    def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
-        """See SharedMemory.sum."""
+Numbers = list[float]
 
 
 class Bitwise:
-    """The gradient of each shard, added in shard order.
+    """The gradient of each shard, added in the tree; the shard is also the unit of dropout and of BatchNorm.
 
     The module is the bare one: every shard through DDP's machinery takes 2 to 4 times as long.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss, seed: Seed, local: range, exchange: Exchange) -> None:
-        if changing := [name for name, _ in module.named_buffers()]:
-            raise UserError(
-                f"train.sync=bitwise: the model has buffers ({', '.join(changing[:3])}) that each rank would "
-                "change alone, as BatchNorm does",
-                fix="use a norm without them, or train.sync=ddp",
-            )
+    def __init__(
+        self, module: nn.Module, loss: Loss, seed: Seed, shards: int, local: range, exchange: Exchange
+    ) -> None:
         self._module, self._loss, self._seed, self._local, self._exchange = module, loss, seed, local, exchange
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._sum = _flat(self._parameters)
-        self._flat = [_flat(self._parameters) for _ in local]
-        self._views = [_views(flat, self._parameters) for flat in self._flat]
-        for parameter, view in zip(self._parameters, _views(self._sum, self._parameters), strict=True):
-            parameter.grad = view
+        self._buffers = Buffers(module)
+        dtypes = [parameter.dtype for parameter in self._parameters]
+        dtype = reduce(torch.promote_types, dtypes, self._buffers.dtype)  # float32 at least, for bfloat16 too
+        self._partials = PartialSums(self._parameters, self._buffers.length, local, shards, dtype)
+        self._total = self._partials.sums[0]
+        views = self._partials.views_of(self._total)[: len(self._parameters)]
+        self._others = []  # gradients of another type than the sum's
+        for parameter, view in zip(self._parameters, views, strict=True):
+            parameter.grad = view if parameter.dtype == dtype else torch.zeros_like(parameter)
+            if parameter.grad is not view:
+                self._others.append((parameter.grad, view))
+        self._tail = self._total.numel() - self._buffers.length
+        self._divided = self._total[: self._tail + self._buffers.floats]
         self.name = f"bitwise, {exchange.name}"
 
     @property
@@ -50,77 +45,98 @@ class Bitwise:
         """Seconds that this rank has waited for others."""
         return self._exchange.waited
 
-    def forward_backward(self, micro_batches: list[MicroBatch], samples: int, step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
         """See Gradients.forward_backward."""
-        scalars = []
-        for shard, batch, flat, views in zip(self._local, micro_batches, self._flat, self._views, strict=True):
+        self._buffers.begin()
+        self._partials.begin()
+        for shard, batch in zip(self._local, micro_batches, strict=True):
             if not len(batch.targets):
-                flat.zero_()
-                scalars.append((0.0, float(vote), 0.0))
+                self._partials.add_zeros([0.0, float(vote), 0.0])
                 continue
             self._seed.set(step, shard)
-            loss, items = self._loss(self._module, batch.inputs, batch.targets)
-            gradients = torch.autograd.grad(loss / samples, self._parameters, materialize_grads=True)
-            torch._foreach_copy_(views, gradients)
-            scalars.append((loss.item(), float(vote), float(items)))
-        result = StepResult(*self._exchange.sum(self._flat, scalars, self._sum))
-        rescale(self._parameters, samples, result.items)
+            self._partials.add(*self._shard(batch, vote))
+        numbers = self._exchange.sum(*self._partials.blocks(), self._total)
+        result = StepResult(*numbers)
+        divide([self._divided], result.items)
+        for gradient, view in self._others:
+            gradient.copy_(view)
+        if self._buffers.length:
+            self._buffers.agree(self._total[self._tail :])
         return result
 
-
-def _flat(parameters: list[nn.Parameter]) -> Tensor:
-    return torch.zeros(sum(parameter.numel() for parameter in parameters), device=parameters[0].device)
-
-
-def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Parts of the flat tensor in the shapes of the parameters."""
-    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
-    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
-
-
-def _add(slots: Sequence[Tensor], total: Tensor) -> None:
-    total.copy_(slots[0])
-    for slot in slots[1:]:
-        total.add_(slot)
+    def _shard(self, batch: MicroBatch, vote: bool) -> tuple[list[Tensor], Numbers]:
+        """(gradients, and what the buffers became; loss, vote and items) of one shard."""
+        if self._buffers.length:
+            self._buffers.restore()
+        loss, items = self._loss(self._module, batch.inputs, batch.targets)
+        gradients = list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
+        numbers = [loss.item(), float(vote), float(items)]
+        if self._buffers.length:
+            gradients.append(self._buffers.changes(numbers[2], batch.is_first))
+        return gradients, numbers
 
 
-class Local:
-    """All slots are here: a world of one."""
+class PartialSums:
+    """A rank's shards, added as they come: a flat tensor for each subtree that waits for its sibling.
 
-    name = "one rank"
-    waited = 0.0
+    A flat tensor holds a number for each element of the parameters, and `more` numbers behind them.
+    """
 
-    def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
-        """See SharedMemory.sum."""
-        _add(mine, total)
-        return [sum(values) for values in zip(*scalars, strict=True)]
+    def __init__(
+        self, parameters: list[nn.Parameter], more: int, local: range, shards: int, dtype: torch.dtype
+    ) -> None:
+        self._shapes = [parameter.shape for parameter in parameters] + [torch.Size([more])] * (more > 0)
+        left, additions = merge(leaves(local), shards)
+        self._merges = [len(made) for made in additions]
+        waiting, most = 0, 1
+        for made in self._merges:
+            most = max(most, waiting + (made == 0))
+            waiting += 1 - made
+        assert waiting == len(left)
+        length = sum(shape.numel() for shape in self._shapes)
+        self.sums = [torch.zeros(length, dtype=dtype, device=parameters[0].device) for _ in range(max(most, waiting))]
+        self._views = [self.views_of(flat) for flat in self.sums]
+        self.begin()
 
+    def views_of(self, flat: Tensor) -> list[Tensor]:
+        """Parts of the flat tensor in the shapes of the parameters, and what is behind them."""
+        parts = torch.split(flat, [shape.numel() for shape in self._shapes])
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
-class AllGather:
-    """The slots of all ranks through the backend's all_gather, which moves bits and adds nothing."""
+    def begin(self) -> None:
+        """A new step: nothing was added yet."""
+        self._waiting, self._added = 0, 0
+        self._numbers: list[Numbers] = []
 
-    waited = 0.0
+    def add(self, values: list[Tensor], numbers: Numbers) -> None:
+        """The next shard's gradients and scalars."""
+        if self._merges[self._added]:
+            torch._foreach_add_(self._views[self._waiting - 1], values)
+        else:
+            torch._foreach_copy_(self._views[self._waiting], values)
+        self._pushed(numbers)
 
-    def __init__(self, world: World, slots: int, local: range, name: str) -> None:
-        self.name = name
-        self._world = world
-        shards_of = world.all_gather(local)
-        self._rows = max(len(shards) for shards in shards_of)
-        self._position = {slot: (rank, row) for rank, shards in enumerate(shards_of) for row, slot in enumerate(shards)}
-        assert sorted(self._position) == list(range(slots))
+    def add_zeros(self, numbers: Numbers) -> None:
+        """The next shard has no samples. Zeros are added, for that turns -0 into 0."""
+        if self._merges[self._added]:
+            self.sums[self._waiting - 1].add_(0.0)
+        else:
+            self.sums[self._waiting].zero_()
+        self._pushed(numbers)
 
-    def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
-        """See SharedMemory.sum."""
-        length = total.numel()
-        sent = torch.zeros(self._rows, length, dtype=total.dtype, device=total.device)
-        sent_scalars = torch.zeros(self._rows, SCALARS, dtype=torch.float64)
-        for row, (tensor, values) in enumerate(zip(mine, scalars, strict=True)):
-            sent[row] = tensor
-            sent_scalars[row] = torch.tensor(values, dtype=torch.float64)
-        received = sent.new_empty(self._world.size, *sent.shape)
-        received_scalars = sent_scalars.new_empty(self._world.size, *sent_scalars.shape)
-        dist.all_gather(list(received), sent)
-        dist.all_gather(list(received_scalars), sent_scalars)
-        in_order = [self._position[slot] for slot in range(len(self._position))]
-        _add([received[position] for position in in_order], total)
-        return [sum(received_scalars[position][at].item() for position in in_order) for at in range(SCALARS)]
+    def _pushed(self, numbers: Numbers) -> None:
+        """The shard is a sum of its own, or part of the one before: add the siblings that there are now."""
+        merges = self._merges[self._added]
+        self._added += 1
+        self._numbers.append(numbers)
+        self._waiting += not merges
+        for turn in range(merges):
+            if turn:
+                self._waiting -= 1
+                self.sums[self._waiting - 1].add_(self.sums[self._waiting])
+            last = self._numbers.pop()
+            self._numbers[-1] = [one + two for one, two in zip(self._numbers[-1], last, strict=True)]
+
+    def blocks(self) -> tuple[list[Tensor], list[Numbers]]:
+        """What is left after the last shard: (flat tensors, scalars) of this rank's blocks."""
+        return self.sums[: self._waiting], self._numbers

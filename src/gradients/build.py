@@ -1,10 +1,12 @@
 """How the ranks agree on a gradient: DistributedDataParallel with its communication hook, or bitwise.
 
 Either way `forward_backward` leaves in every parameter's .grad, on every rank, the gradient of the mean loss over
-the *global* batch: each rank divides by the global count, and the ranks add. What else they must agree on in
-a step travels with the gradients: the sum of the losses, and how many ranks want to stop.
+the items of the *global* batch: the ranks add, and divide once. What else they must agree on in a step travels with
+the gradients: the sum of the losses, how many items they are a sum over, how many ranks want to stop, and the
+module's buffers.
 """
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import nn
@@ -12,10 +14,12 @@ from torch import nn
 from src import schema
 from src.data.loader import MicroBatch
 from src.errors import UserError
-from src.gradients.bitwise import AllGather, Bitwise, Local
+from src.gradients.bitwise import Bitwise
 from src.gradients.ddp import DDPGradients, SingleProcess
+from src.gradients.exchange import Backend, Local
 from src.gradients.shared_memory import SharedMemory, Unavailable, objection
-from src.gradients.step import Loss, Seed, StepResult
+from src.gradients.step import Loss, Seed, StepResult, in_precision
+from src.gradients.tree import Tree
 from src.world.world import World
 
 
@@ -24,10 +28,10 @@ class Gradients(Protocol):
 
     name: str
 
-    def forward_backward(self, micro_batches: list[MicroBatch], samples: int, step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
         """Leave in every parameter's .grad the gradient of the mean loss over the items of the global batch.
 
-        `micro_batches` are this rank's share of the global batch's `samples`; `vote` says that it wants to stop.
+        `micro_batches` are this rank's share of the global batch; `vote` says that it wants to stop.
         """
 
     @property
@@ -35,47 +39,71 @@ class Gradients(Protocol):
         """Seconds that this rank has waited for others so far (0 where it is not measured)."""
 
 
-def local_shards(settings: schema.Train, world: World) -> tuple[int, range]:
-    """(number of shards, those of this rank): one per rank, or with bitwise always train.shards.
+def shards_of(settings: schema.Train, world_size: int) -> list[range]:
+    """The shards of each rank: one each, or with bitwise always train.shards in all.
 
     Raises UserError for more ranks than shards.
     """
     if settings.sync == "ddp":
-        return world.size, range(world.rank, world.rank + 1)
-    if world.size > settings.shards:
+        return [range(rank, rank + 1) for rank in range(world_size)]
+    if world_size > settings.shards:
         raise UserError(
-            f"train.shards={settings.shards}: {world.size} ranks cannot share them",
-            fix=f"start at most {settings.shards} ranks, or train.shards={world.size} (another run: other sums)",
+            f"train.shards={settings.shards}: {world_size} ranks cannot share them",
+            fix=f"start at most {settings.shards} ranks, or train.shards={world_size} (another run: other sums)",
         )
-    starts = [settings.shards * rank // world.size for rank in range(world.size + 1)]
-    return settings.shards, range(starts[world.rank], starts[world.rank + 1])
+    starts = [settings.shards * rank // world_size for rank in range(world_size + 1)]
+    return [range(starts[rank], starts[rank + 1]) for rank in range(world_size)]
 
 
-def build_gradients(module: nn.Module, loss: Loss, settings: schema.Train, world: World) -> Gradients:
-    """What train.sync and train.exchange ask for. Raises UserError where it is impossible."""
+def local_shards(settings: schema.Train, world: World) -> tuple[int, range]:
+    """(number of shards, those of this rank). Raises UserError for more ranks than shards."""
+    dealt = shards_of(settings, world.size)
+    return dealt[-1].stop, dealt[world.rank]
+
+
+def tree_of(settings: schema.Train, world_size: int) -> Tree:
+    """The tree in which so many ranks add. Raises UserError for more ranks than shards."""
+    dealt = shards_of(settings, world_size)
+    return Tree(dealt[-1].stop, dealt)
+
+
+def build_gradients(
+    module: nn.Module,
+    loss: Loss,
+    settings: schema.Train,
+    world: World,
+    stand_in: MicroBatch | None = None,
+    random_modules: Iterable[str] = (),
+) -> Gradients:
+    """What train.sync and train.exchange ask for. Raises UserError where it is impossible.
+
+    `stand_in` is for ranks that have no samples in a step (see DDPGradients), `random_modules` see Seed.
+    """
     number, local = local_shards(settings, world)
-    seed = Seed(settings.seed, world.device)
+    loss = in_precision(loss, settings.precision, world.device)
+    seed = Seed(settings.seed, world.device, random_modules)
     if world.size == 1:
         return (
-            Bitwise(module, loss, seed, local, Local())
+            Bitwise(module, loss, seed, number, local, Local())
             if settings.sync == "bitwise"
             else SingleProcess(module, loss, seed)
         )
-    memory, reason = _shared_memory(settings, world, number, local)
+    tree = tree_of(settings, world.size)
+    memory, reason = _shared_memory(settings, world, tree)
     through = memory.name if memory else world.backend + (f" ({reason})" if reason else "")
     if settings.sync == "bitwise":
-        return Bitwise(module, loss, seed, local, memory or AllGather(world, number, local, through))
-    return DDPGradients(module, loss, seed, world, memory, through)
+        return Bitwise(module, loss, seed, number, local, memory or Backend(world, tree, through))
+    return DDPGradients(module, loss, seed, world, memory, through, stand_in)
 
 
-def _shared_memory(settings: schema.Train, world: World, number: int, local: range) -> tuple[SharedMemory | None, str]:
+def _shared_memory(settings: schema.Train, world: World, tree: Tree) -> tuple[SharedMemory | None, str]:
     """The memory that the ranks share, or None and why there is none; the same on all ranks."""
     if settings.exchange == "backend":
         return None, ""
     reason = objection(world)
     if not reason:
         try:
-            return SharedMemory(world, number, local, settings.timeout_seconds), ""
+            return SharedMemory(world, tree, settings.timeout_seconds), ""
         except Unavailable as error:
             reason = str(error)
     if settings.exchange == "shared_memory":

@@ -1,18 +1,22 @@
 """DistributedDataParallel, whose communication hook adds and carries scalars; and a world of one, which needs none."""
 
-from typing import cast
+import inspect
+from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist  # noqa: TID251
 from torch import Tensor, nn
 
 from src.data.loader import MicroBatch
-from src.errors import UserError
+from src.errors import JobFailed, UserError
+from src.gradients.buffers import Buffers
 from src.gradients.shared_memory import SharedMemory
-from src.gradients.step import SCALARS, Loss, Seed, StepResult, backward, rescale
+from src.gradients.step import SCALARS, Loss, Seed, StepResult, divide
 from src.world.world import World
 
 Pending = torch.futures.Future[Tensor]
+NOTHING = (0.0,) * SCALARS
 
 
 class SingleProcess:
@@ -25,17 +29,20 @@ class SingleProcess:
         self._module, self._loss, self._seed = module, loss, seed
         self._parameters = list(module.parameters())
 
-    def forward_backward(self, micro_batches: list[MicroBatch], samples: int, step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
         """See Gradients.forward_backward."""
-        (batch,) = micro_batches
-        self._seed.set(step, 0)
-        loss, items = self._loss(self._module, batch.inputs, batch.targets)
-        backward(loss, samples, self._parameters)
-        if loss.is_cuda:
-            result = StepResult(loss.detach(), float(vote), torch.as_tensor(items, device=loss.device))
-        else:
-            result = StepResult(loss.item(), float(vote), float(items))
-        rescale(self._parameters, samples, result.items)
+        for parameter in self._parameters:
+            parameter.grad = None
+        result = StepResult(0.0, float(vote), 0.0)
+        for index, batch in enumerate(micro_batches):
+            self._seed.set(step, 0, index)
+            loss, items = self._loss(self._module, batch.inputs, batch.targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if loss.is_cuda:
+                result.loss, result.items = result.loss + loss.detach(), result.items + torch.as_tensor(items).to(loss)
+            else:
+                result.loss, result.items = result.loss + loss.item(), result.items + float(items)
+        divide([parameter.grad for parameter in self._parameters if parameter.grad is not None], result.items)
         return result
 
 
@@ -52,10 +59,22 @@ class _Objective(nn.Module):
 
 
 class DDPGradients:
-    """DistributedDataParallel; its communication hook adds (it would average) and carries the scalars."""
+    """DistributedDataParallel; its communication hook adds (it would average) and carries the scalars.
+
+    The wrapper does not touch the module's buffers, which it would broadcast from rank 0 before every step; they
+    travel as `Buffers` does, beside the gradients. `stand_in` is a batch for steps in which this rank has no samples:
+    the wrapper wants a backward pass, whose gradients are multiplied by 0.
+    """
 
     def __init__(
-        self, module: nn.Module, loss: Loss, seed: Seed, world: World, memory: SharedMemory | None, through: str
+        self,
+        module: nn.Module,
+        loss: Loss,
+        seed: Seed,
+        world: World,
+        memory: SharedMemory | None,
+        through: str,
+        stand_in: MicroBatch | None,
     ) -> None:
         from torch.nn.parallel import DistributedDataParallel
 
@@ -64,11 +83,13 @@ class DDPGradients:
             _Objective(module, loss),
             device_ids=[world.device.index] if world.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
+            **_without_buffers(DistributedDataParallel),
         )
-        self._parameters = list(module.parameters())
+        self._parameters, self._buffers, self._stand_in = list(module.parameters()), Buffers(module), stand_in
         self._unused_are_refused = False
-        self._scalars = torch.zeros(SCALARS, device=world.device)
-        self._numbers = [0.0] * SCALARS
+        beside = SCALARS + self._buffers.length
+        self._beside = torch.zeros(beside, dtype=self._buffers.dtype, device=world.device)
+        self._scalars, self._changes = self._beside[:SCALARS], self._beside[SCALARS:]
         self._result = StepResult(0.0, 0.0, 0.0)
         self.name = f"DDP, {through}"
         self._wrapper.register_comm_hook(None, self._through_memory if memory else self._through_backend)
@@ -78,22 +99,54 @@ class DDPGradients:
         """Seconds that this rank has waited for others."""
         return self._memory.waited if self._memory else 0.0
 
-    def forward_backward(self, micro_batches: list[MicroBatch], samples: int, step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
         """See Gradients.forward_backward."""
-        (batch,) = micro_batches
-        self._seed.set(step, self._rank)
-        loss, items = self._wrapper(batch.inputs, batch.targets)
-        if self._memory:
-            self._numbers = [loss.item(), float(vote), float(items)]
-        else:
-            self._scalars[0] = loss.detach()
-            self._scalars[1] = float(vote)
-            self._scalars[2] = items
-        backward(loss, samples, self._parameters)
+        for parameter in self._parameters:
+            parameter.grad = None
+        self._buffers.begin()
+        self._numbers = [0.0, float(vote), 0.0]
+        if not self._memory:
+            self._scalars.copy_(torch.tensor(self._numbers))
+        for index, batch in enumerate(micro_batches):
+            last = index == len(micro_batches) - 1
+            with nullcontext() if last else self._wrapper.no_sync():
+                self._seed.set(step, self._rank, index)
+                self._forward(batch, last).backward()  # type: ignore[no-untyped-call]
         if not self._unused_are_refused:
             self._refuse_unused()
-        rescale(self._parameters, samples, self._result.items)
+        divide([parameter.grad for parameter in self._parameters if parameter.grad is not None], self._result.items)
+        if self._buffers.length:
+            divide([self._changes[: self._buffers.floats]], self._result.items)
+            self._buffers.agree(self._changes)
         return self._result
+
+    def _forward(self, batch: MicroBatch, last: bool) -> Tensor:
+        """The sum of the losses; what goes beside the gradients is ready with the last micro-batch."""
+        is_empty = not len(batch.targets)
+        used = self._stand_in if is_empty and self._stand_in else batch
+        loss, items = self._wrapped(used)
+        if is_empty:
+            loss, items = loss * 0, 0
+        if self._memory:
+            self._numbers[0] += loss.item()
+            self._numbers[2] += float(items)
+        else:
+            self._scalars[0] += loss.detach()
+            self._scalars[2] += items
+        if last and self._buffers.length:
+            weight = self._numbers[2] if self._memory else self._scalars[2]
+            self._changes.copy_(self._buffers.changes(weight, batch.is_first))
+        return loss
+
+    def _wrapped(self, batch: MicroBatch) -> tuple[Tensor, float | Tensor]:
+        try:
+            loss, items = self._wrapper(batch.inputs, batch.targets)
+        except RuntimeError as error:
+            if "Expected to have finished reduction" not in str(error):
+                raise
+            reason = "train.sync=ddp: a step did not use all parameters of the model"
+            raise JobFailed(f"{reason}; train.sync=bitwise takes layers that are left out now and then") from None
+        return loss, items
 
     def _refuse_unused(self) -> None:
         """After the first step: DDP would wait for these gradients for ever, or fail in the next one."""
@@ -111,6 +164,8 @@ class DDPGradients:
         sums = self._memory.sum([buffer], [self._numbers], buffer)
         if bucket.is_last():
             self._result = StepResult(*sums)
+            if self._buffers.length:
+                self._memory.sum([self._changes], [NOTHING], self._changes)
         done: Pending = torch.futures.Future()
         done.set_result(buffer)
         return done
@@ -119,17 +174,32 @@ class DDPGradients:
         buffer: Tensor = bucket.buffer()
         if not bucket.is_last():
             return cast(Pending, _all_reduced(buffer).then(lambda done: done.value()[0]))
+        if buffer.dtype != self._beside.dtype:  # bfloat16, say, has no room for a count
+            dist.all_reduce(self._beside)
+            self._take_scalars()
+            return cast(Pending, _all_reduced(buffer).then(lambda done: done.value()[0]))
         length = buffer.numel()
-        with_scalars = torch.cat([buffer, self._scalars.to(buffer.dtype)])
+        together = torch.cat([buffer, self._beside])
 
         def split(done: torch.futures.Future[list[Tensor]]) -> Tensor:
             (result,) = done.value()
-            scalars = result[length:]
-            self._result = StepResult(*scalars) if scalars.is_cuda else StepResult(*scalars.tolist())
+            self._beside.copy_(result[length:])
+            self._take_scalars()
             buffer.copy_(result[:length])
             return buffer
 
-        return cast(Pending, _all_reduced(with_scalars).then(split))
+        return cast(Pending, _all_reduced(together).then(split))
+
+    def _take_scalars(self) -> None:
+        """The sums that came back; on a GPU they are not waited for, nor overwritten by the next step."""
+        scalars = self._scalars
+        self._result = StepResult(*scalars.clone()) if scalars.is_cuda else StepResult(*scalars.tolist())
+
+
+def _without_buffers(wrapper: type[nn.Module]) -> dict[str, Any]:
+    """The option that keeps the wrapper from broadcasting buffers in every step; torch 2.15 has a new name for it."""
+    names = inspect.signature(wrapper).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers": False}
 
 
 def _all_reduced(tensor: Tensor) -> "torch.futures.Future[list[Tensor]]":

@@ -3,13 +3,15 @@
 One file in /dev/shm that never has a name (O_TMPFILE), so that nothing stays behind whoever dies and when:
 
     flags    one 64-bit counter per rank, each on a cache line of its own
-    scalars  2 sets x slots x SCALARS doubles
-    data     2 sets x slots x CAPACITY bytes
+    scalars  2 sides x blocks x SCALARS doubles
+    data     2 sides x blocks x capacity bytes
 
-In round r a rank writes its slots of set r % 2, then raises its flag to r, waits until every flag is at
-least r, and adds all slots in slot order. Two sets are enough: a rank that writes round r + 2 has seen all flags at
-r + 1, and a rank raises that one only after it has read round r. The flag may be seen only after the data
-it stands for, which plain stores guarantee on x86-64 and not elsewhere.
+To meet, a rank raises its flag and waits until every flag is as high. In a turn a rank writes its blocks of one
+side, meets the others, and adds all blocks in the order of the tree. Where they are large, each rank is the owner of
+a range: it adds that of all blocks, in place, meets the others again, and takes the whole sum; so the bytes that a
+rank reads do not grow with the number of ranks. Turns use the two sides alternately: a rank that writes a side again
+has met all others in the turn between, which they begin only when they have read that side. The flag may be seen
+only after the data it stands for, which plain stores guarantee on x86-64 and not elsewhere.
 """
 
 import mmap
@@ -24,11 +26,14 @@ import torch
 from torch import Tensor
 
 from src.errors import PeerLost
+from src.gradients.exchange import SMALL
 from src.gradients.peers import Peers
 from src.gradients.step import SCALARS
+from src.gradients.tree import Tree
 from src.world.world import World
 
-CAPACITY = 1 << 20  # bytes per slot; more goes through in several rounds
+CAPACITY = 1 << 20  # bytes per block, at most; more goes through in several turns
+MOST = 48 << 20  # bytes of data: a container has 64 MB of /dev/shm, if nobody asks for more
 CACHE_LINE = 64
 FOLDER = Path("/dev/shm")
 
@@ -55,15 +60,20 @@ def objection(world: World) -> str:
     return "" if mine[1] and mine[2] else f"there is no {FOLDER if mine[1] else '/proc'}"
 
 
-def size(world_size: int, slots: int) -> int:
+def capacity(blocks: int) -> int:
+    """Bytes of a block that go through in one turn: whole pages."""
+    return max(mmap.PAGESIZE, min(CAPACITY, MOST // (2 * blocks) // mmap.PAGESIZE * mmap.PAGESIZE))
+
+
+def size(world_size: int, blocks: int) -> int:
     """Bytes of /dev/shm that the ranks take."""
-    return _offsets(world_size, slots)[1] + 2 * slots * CAPACITY
+    return _offsets(world_size, blocks)[1] + 2 * blocks * capacity(blocks)
 
 
-def _offsets(world_size: int, slots: int) -> tuple[int, int]:
+def _offsets(world_size: int, blocks: int) -> tuple[int, int]:
     """Where the scalars and the data begin."""
     scalars_at = _pages(world_size * CACHE_LINE)
-    return scalars_at, scalars_at + _pages(2 * slots * SCALARS * 8)
+    return scalars_at, scalars_at + _pages(2 * blocks * SCALARS * 8)
 
 
 def _namespace() -> str:
@@ -75,7 +85,7 @@ def _namespace() -> str:
 
 
 class SharedMemory:
-    """Adds `slots` tensors that the ranks hold between them; `local` are this rank's slots.
+    """Adds the blocks of a tree that the ranks hold between them.
 
     Every rank must make it at the same time and call `sum` equally often with equally long tensors.
     Raises Unavailable, on all ranks alike.
@@ -83,68 +93,91 @@ class SharedMemory:
 
     name = "shared memory"
 
-    def __init__(self, world: World, slots: int, local: range, timeout: float) -> None:
-        self._rank, self._slots, self._local, self._timeout = world.rank, slots, local, timeout
+    def __init__(self, world: World, tree: Tree, timeout: float) -> None:
+        self._rank, self._ranks, self._tree, self._timeout = world.rank, world.size, tree, timeout
         self._others = [rank for rank in range(world.size) if rank != world.rank]
-        self._memory = _share(world, size(world.size, slots))
+        self._blocks, self._mine = len(tree.blocks), tree.blocks_of[world.rank]
+        self._capacity = capacity(self._blocks)
+        self._memory = _share(world, size(world.size, self._blocks))
         view = memoryview(self._memory)
-        scalars_at, data_at = _offsets(world.size, slots)
+        scalars_at, data_at = _offsets(world.size, self._blocks)
         self._flags = view[:scalars_at].cast("q")
         self._scalars = view[scalars_at:data_at].cast("d")
-        self._data = torch.frombuffer(self._memory, dtype=torch.uint8, offset=data_at).view(2, slots, CAPACITY)
+        data = torch.frombuffer(self._memory, dtype=torch.uint8, offset=data_at)
+        self._data = data[: 2 * self._blocks * self._capacity].view(2, self._blocks, self._capacity)
         self._views: dict[tuple[int, int, torch.dtype], list[Tensor]] = {}
+        self._sums: dict[tuple[int, int, torch.dtype], Tensor] = {}
         self._peers = Peers(world)
-        self._round = 0
+        self._turn, self._meetings = 0, 0
         self.waited = 0.0  # seconds that this rank has waited for others
 
-    def sum(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
-        """Write into `total` the sum of all slots, added in slot order; return the sums of the scalars.
-
-        `mine` holds the flat tensors (n,) of this rank's slots, `scalars` SCALARS numbers for each, `total`
-        is (n,) too and may be one of them. Raises PeerLost.
-        """
-        size = CAPACITY // total.element_size()
-        for start in range(0, total.numel(), size):
-            last = start + size >= total.numel()
-            self._exchange([part[start : start + size] for part in mine] if size < total.numel() else mine, scalars)
-            self._add(total[start : start + size] if size < total.numel() else total)
-            if last:
-                break
+    def sum(self, blocks: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
+        """See Exchange.sum."""
+        if total.numel() * total.element_size() * self._blocks <= SMALL:
+            self._write(blocks, scalars)
+            self._meet()
+            self._add_all(total)
+            return self._sum_scalars()
+        length = self._capacity // total.element_size()
+        for start in range(0, total.numel(), length):
+            self._write([block[start : start + length] for block in blocks], scalars)
+            self._add_range(total[start : start + length])
         return self._sum_scalars()
 
-    def _exchange(self, mine: Sequence[Tensor], scalars: Sequence[Sequence[float]]) -> None:
-        self._round += 1
-        side = self._round & 1
-        views = self._slot_views(side, mine[0].numel(), mine[0].dtype) if mine else []
-        for slot, tensor, numbers in zip(self._local, mine, scalars, strict=True):
-            views[slot].copy_(tensor)
-            at = (side * self._slots + slot) * SCALARS
+    def _write(self, blocks: Sequence[Tensor], scalars: Sequence[Sequence[float]]) -> None:
+        self._turn += 1
+        side = self._turn & 1
+        views = self._side(blocks[0].numel(), blocks[0].dtype)
+        for position, block, numbers in zip(self._mine, blocks, scalars, strict=True):
+            views[position].copy_(block)
+            at = (side * self._blocks + position) * SCALARS
             for offset, value in enumerate(numbers):
                 self._scalars[at + offset] = value
-        self._flags[self._rank * (CACHE_LINE // 8)] = self._round
-        self._wait()
 
-    def _slot_views(self, side: int, length: int, dtype: torch.dtype) -> list[Tensor]:
-        """The slots of a side as tensors (length,); kept, for making them takes as long as adding them."""
+    def _side(self, length: int, dtype: torch.dtype) -> list[Tensor]:
+        """The blocks of the turn's side as tensors (length,); kept, for making them takes as long as adding them."""
+        side = self._turn & 1
         views = self._views.get((side, length, dtype))
         if views is None:
-            views = [slot.view(dtype)[:length] for slot in self._data[side]]
+            views = [block.view(dtype)[:length] for block in self._data[side]]
             self._views[side, length, dtype] = views
         return views
 
-    def _add(self, total: Tensor) -> None:
-        first, *rest = self._slot_views(self._round & 1, total.numel(), total.dtype)
-        total.copy_(first)
-        for slot in rest:
-            total.add_(slot)
+    def _add_all(self, total: Tensor) -> None:
+        """Every rank adds everything; the blocks are the others' too, so that each sum has a place of its own."""
+        values = list(self._side(total.numel(), total.dtype))
+        for into, other in self._tree.additions:
+            place = total if into == 0 else self._place(into, total)
+            values[into] = torch.add(values[into], values[other], out=place)
+
+    def _place(self, position: int, like: Tensor) -> Tensor:
+        key = (position, like.numel(), like.dtype)
+        if key not in self._sums:
+            self._sums[key] = torch.empty_like(like)
+        return self._sums[key]
+
+    def _add_range(self, total: Tensor) -> None:
+        """Every rank adds the range that it owns, in place, and then takes the whole sum."""
+        blocks, length = self._side(total.numel(), total.dtype), total.numel()
+        line = CACHE_LINE // total.element_size()
+        start, end = (min(length, length * rank // self._ranks // line * line) for rank in (self._rank, self._rank + 1))
+        end = length if self._rank + 1 == self._ranks else end
+        self._meet()
+        for into, other in self._tree.additions:
+            blocks[into][start:end].add_(blocks[other][start:end])
+        self._meet()
+        total.copy_(blocks[0])
 
     def _sum_scalars(self) -> list[float]:
-        start = (self._round & 1) * self._slots * SCALARS
-        values = self._scalars[start : start + self._slots * SCALARS].tolist()
-        return [sum(values[at::SCALARS]) for at in range(SCALARS)]
+        start = (self._turn & 1) * self._blocks * SCALARS
+        values: list[float] = list(self._scalars[start : start + self._blocks * SCALARS])
+        return self._tree.sum([values[at : at + SCALARS] for at in range(0, len(values), SCALARS)])
 
-    def _wait(self) -> None:
-        flags, due, line = self._flags, self._round, CACHE_LINE // 8
+    def _meet(self) -> None:
+        """Return when all ranks are here; what they wrote before can be read."""
+        self._meetings += 1
+        self._flags[self._rank * (CACHE_LINE // 8)] = self._meetings
+        flags, due, line = self._flags, self._meetings, CACHE_LINE // 8
         began, patience = time.perf_counter(), self._timeout
         for rank in self._others:
             at, turns = rank * line, 0

@@ -1,10 +1,14 @@
-"""What every way of computing a step's gradients has in common: its result, the division, and random numbers."""
+"""What every way of computing a step's gradients has in common: its result, the division, precision, random numbers."""
 
+import os
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from src import schema
 
 GPU_LOOK_STEPS = 16  # on a GPU, asking costs a wait for it
 MASK = 2**64 - 1
@@ -31,33 +35,62 @@ class StepResult:
         return step % GPU_LOOK_STEPS == 0 and bool(self.votes > 0)
 
 
-def backward(loss: Tensor, samples: int, parameters: Iterable[nn.Parameter]) -> None:
-    """Leave in every parameter's .grad the gradient of loss / samples, `loss` being a sum."""
-    for parameter in parameters:
-        parameter.grad = None
-    (loss / samples).backward()  # type: ignore[no-untyped-call]
+@torch.no_grad()
+def divide(gradients: list[Tensor], items: float | Tensor) -> None:
+    """Turn sums over the global batch into means over its items, in place; a batch without items has gradients of 0."""
+    if isinstance(items, Tensor):
+        torch._foreach_div_(gradients, torch.where(items == 0, 1, items))
+    elif items:
+        torch._foreach_div_(gradients, float(items))
 
 
-def rescale(parameters: Iterable[nn.Parameter], samples: int, items: float | Tensor) -> None:
-    """Turn gradients of the sum of the losses / samples into those of the mean over the items of the global batch."""
-    if isinstance(items, float) and items in (0.0, float(samples)):
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    torch._foreach_mul_(gradients, samples / items)
+def make_repeatable(settings: schema.Train, device: torch.device) -> None:
+    """With bitwise on a GPU: only algorithms that compute the same bits twice. Call before the first product.
+
+    An operation that has none raises torch's own error, which names it.
+    """
+    if settings.sync == "bitwise" and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def in_precision(loss: Loss, precision: str, device: torch.device) -> Loss:
+    """The loss under torch's autocast where train.precision asks for it; its sum is float32 at least."""
+    if precision == "float32":
+        return loss
+
+    def autocast(module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor]:
+        with torch.autocast(device.type, dtype=getattr(torch, precision)):
+            summed, items = loss(module, inputs, targets)
+        return (summed if summed.dtype == torch.float64 else summed.float()), items
+
+    return autocast
 
 
 class Seed:
-    """Makes what a model draws at random (dropout) a pure function of (seed, step, shard)."""
+    """Makes what a model draws at random (dropout) a pure function of (seed, step, shard, micro-batch).
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    `others` are the modules among `random` and `numpy` that the model's file draws from too.
+    """
+
+    def __init__(self, seed: int, device: torch.device, others: Iterable[str] = ()) -> None:
         self._seed = seed
-        self._generator = torch.default_generator
+        self._seeders: list[Callable[[int], object]] = [torch.default_generator.manual_seed]
         if device.type == "cuda":
-            self._generator = torch.cuda.default_generators[device.index]
+            self._seeders.append(torch.cuda.default_generators[device.index].manual_seed)
+        if "random" in others:
+            self._seeders.append(random.seed)
+        if "numpy" in others:
+            import numpy  # only here: nothing else in a step needs it
 
-    def set(self, step: int, shard: int) -> None:
+            self._seeders.append(numpy.random.seed)
+
+    def set(self, step: int, shard: int, micro_batch: int = 0) -> None:
         """Call before each forward pass."""
-        self._generator.manual_seed(_mixed(_mixed(_mixed(self._seed) ^ step) ^ shard) & 0xFFFFFFFF)
+        value = _mixed(_mixed(_mixed(self._seed) ^ step) ^ (shard + (micro_batch << 32))) & 0xFFFFFFFF
+        for seed in self._seeders:
+            seed(value)
 
 
 def _mixed(value: int) -> int:

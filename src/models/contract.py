@@ -2,6 +2,7 @@
 
 import re
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,15 +59,34 @@ class Model:
         return hasattr(self.module, "augment")
 
     def build(self, data: Data, seed: int) -> nn.Module:
-        """A module whose initial weights depend on the seed alone. Raises UserError where `build` returns none."""
+        """A module whose initial weights depend on the seed alone.
+
+        Raises UserError where `build` returns none, or refuses the data by a ValueError of its own.
+        """
         torch.manual_seed(seed)
-        with self.user_code():
-            built = self.module.build(self.settings, data)
+        with self.user_code(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element")  # it is said below, in one line
+            try:
+                built = self.module.build(self.settings, data)
+            except ValueError as error:
+                if not self._raised(error):
+                    raise
+                raise UserError(f"{self.path.name}: {error}") from None
         if not isinstance(built, nn.Module):
             raise self.broken("build", f"returned {kind_of(built)}", "an nn.Module")
         if not any(parameter.requires_grad for parameter in built.parameters()):
             raise self.broken("build", "returned a module without parameters to train", "at least one")
+        if not data.classes and any(parameter.numel() == 0 for parameter in built.parameters()):
+            raise UserError(
+                f"{self.path.name}: has an output for each class, and the targets of this data are no classes",
+                fix="name another model with model.name=, such as transformer for text",
+            )
         return built
+
+    def _raised(self, error: Exception) -> bool:
+        """Whether the model's file raised the error by a `raise` of its own, and not something that it called."""
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return Path(last.filename) == self.path and str(last.line).startswith("raise ")
 
     def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor]:
         """(sum of the losses over the items, number of items)."""

@@ -1,4 +1,5 @@
-"""Classify pictures: python -m src.predict runs/NAME image.png [folder "pattern*" -] [--json] [--model FILE]
+"""Classify pictures: python -m src.predict runs/NAME image.png [folder "pattern*" -] [--json] [--average]
+       [--model FILE]
 
 Prints a line for each: the class, its probability and the runner-up, by the run's best.pt or else its newest
 checkpoint. `-` is standard input. What cannot be read is named, the others go on, and the exit code is 1.
@@ -20,21 +21,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.predict", description=__doc__, formatter_class=raw)
     parser.add_argument("run", type=files.path, metavar="RUN", help="folder of the run")
     parser.add_argument("files", nargs="+", metavar="FILE", help="a file, a folder, a pattern, or - for standard input")
+    parser.add_argument("--average", action="store_true", help="the averaged weights of optim.average")
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
     parser.add_argument("--model", type=files.path, metavar="FILE", help="where the model's code is, if it has moved")
     chosen = parser.parse_args()
     with one_line_errors():
-        raise SystemExit(1 if predict(chosen.run, chosen.files, chosen.json, chosen.model) else 0)
+        bad = predict(chosen.run, chosen.files, chosen.json, chosen.model, chosen.average)
+        raise SystemExit(1 if bad else 0)
 
 
-def predict(path: Path, names: list[str], as_json: bool, model_file: Path | None) -> int:
+def predict(path: Path, names: list[str], as_json: bool, model_file: Path | None, averaged: bool) -> int:
     """Print a line for each file; returns how many could not be classified. Raises UserError."""
     from src.predict import classify  # torch comes with it: --help does not wait for it
     from src.predict.picture import BadInput
 
-    run = classify.load(path, model_file)
+    run = classify.load(path, model_file, averaged)
     if not as_json:
-        print(f"weights of {run.checkpoint}", file=sys.stderr, flush=True)
+        print(f"weights of {run.origin}", file=sys.stderr, flush=True)
     bad = 0
     for name, data in classify.contents(names):
         try:

@@ -19,9 +19,9 @@ from src.run.trained import Trained
 LARGEST = 200_000_000  # bytes; /dev/zero has more
 
 
-def load(path: Path, model_file: Path | None = None) -> Trained:
+def load(path: Path, model_file: Path | None = None, averaged: bool = False) -> Trained:
     """The run, whose model can classify files. Raises UserError for any other model."""
-    run = trained.load(path, model_file=model_file)
+    run = trained.load(path, model_file=model_file, averaged=averaged)
     if reason := gallery.why_not_predicted(run.model, run.module, run.spec):
         raise UserError(f"{path}: {run.model.path.name} {reason}", fix=f"try python -m src.evaluate {path}")
     return run

@@ -20,7 +20,7 @@ TRAIN = ("step", "loss", "lr", "samples_per_second")  # a row of the training cu
 TEST = ("step", "epoch")  # a row of the test curves, before the metrics
 MOST_METRICS = 12  # curves of the test set
 MOST_CLASSES = 30  # of a confusion matrix that is legible
-EMBEDDED = "digits"  # the data set that this job renders itself
+EMBEDDED = {"digits": "MNIST", "sums": "the text asked for"}  # rendered by this job, and what they are not
 BEGINS, ENDS = ("start", "resume"), ("stop", "failed", "finish")
 LIFE = 200  # events on the page: the first and the last ones
 MARKS = 20  # on the curves: the newest
@@ -45,7 +45,7 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "data": {
             "name": settings.data.name,
             "note": made_by.get("data", {}).get("note", ""),
-            "embedded": settings.data.name == EMBEDDED,
+            "embedded": _embedded(settings.data.name, made_by),
         },
         "result": _result(described, test[-1]) if test and described.names else None,
         "best": _best(described, test),
@@ -66,6 +66,12 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "provenance": made_by,
     }
     return {name: plain(value) for name, value in facts.items()}
+
+
+def _embedded(name: str, made_by: Facts) -> str:
+    """What a data set that the job rendered may be taken for, '' for any other, and for sums that were asked for."""
+    replaces = name == "digits" or bool(made_by.get("data", {}).get("note"))
+    return EMBEDDED.get(name, "") if replaces else ""
 
 
 def plain(value: Any) -> Any:

@@ -168,7 +168,7 @@ def sources_of(path: Path, settings: Config) -> Sources:
 def _test(path: Path, settings: Config) -> Split:
     """The test set of the run; a report fetches nothing. Raises UserError."""
     folder = data.folder(settings.data)
-    if not all((folder / name).exists() for name in data.FILES):
+    if data.missing(settings.data):
         raise UserError(f"{settings.data.name} is not in {folder}, from here: no pictures of what it gets wrong")
     dataset = data.load(settings.data, World(), print)
     recorded = layout.read_provenance(path).get("data", {}).get("sha256", dataset.checksums)

@@ -52,7 +52,7 @@ function warn() {
   if (!embedded.length) return;
   const who = RUN ? "this run" : embedded.map((run) => run.name).join(", ");
   const replaced = embedded.find((run) => run.data.note);
-  byId("warning").textContent = `Not MNIST: ${who} trained on the embedded ${embedded[0].data.name}, which this job renders itself.`;
+  byId("warning").textContent = `Not ${embedded[0].data.embedded}: ${who} trained on the embedded ${embedded[0].data.name}, which this job renders itself.`;
   if (replaced) byId("warning").append(make("small", {}, `Another data set was asked for: ${replaced.data.note}.`));
   byId("warning").hidden = false;
 }
@@ -76,7 +76,7 @@ function headline(run) {
 function keyFacts(run) {
   const times = run.attempts > 1 ? ` in ${run.attempts} attempts` : "";
   const facts = [
-    ["Data set", embeddedData(run) ? `${run.data.name} (embedded, not MNIST)` : run.data.name],
+    ["Data set", embeddedData(run) ? `${run.data.name} (embedded, not ${run.data.embedded})` : run.data.name],
     ["State", state(run)],
     ["World size", run.worlds.length ? `${ranks(run)} rank${run.worlds.join() === "1" ? "" : "s"}` : "?"],
     ["Training speed", run.samples_per_second ? `${whole(run.samples_per_second)} samples/s` : "not measured yet"],

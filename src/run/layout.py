@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from src import config, fingerprint
+from src import config, files, fingerprint
 from src.errors import UserError
 from src.run import seal
 from src.schema import Config
@@ -111,7 +111,11 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 def load_settings(path: Path) -> Config:
     """The run's settings, those of its model read by the copy of the model's file. Raises UserError."""
-    if not (path / CONFIG).is_file():
+    try:
+        there = (path / CONFIG).is_file()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({files.reason(error)})", fix=files.advice(error)) from None
+    if not there:
         raise UserError(f"{path}: is no run (no {CONFIG} there)", fix="name the folder of a run, such as runs/NAME")
     return config.load(path / CONFIG, model_copy(path))
 
@@ -124,11 +128,17 @@ def recorded_shaping(path: Path) -> dict[str, Any]:
 def is_finished(path: Path, settings: Config) -> bool:
     """Whether the run was trained to the end with these settings, and its last checkpoint is whole."""
     status = read_status(path)
-    if status.get("state") != State.FINISHED or status.get("epoch", 0) < settings.train.epochs:
+    if status.get("state") != State.FINISHED or not is_enough(status, settings):
         return False
     if recorded_shaping(path) != fingerprint.shaping(settings):
         return False
     return seal.is_whole(checkpoint(path, status.get("step", 0)))
+
+
+def is_enough(status: dict[str, Any], settings: Config) -> bool:
+    """Whether the run was trained for as many epochs, or steps, as the settings want."""
+    epochs, steps = settings.train.epochs, settings.train.max_steps
+    return int(status.get("epoch", 0)) >= epochs or 0 < steps <= int(status.get("step", 0))
 
 
 def checkpoint(path: Path, step: int) -> Path:

@@ -22,6 +22,7 @@ class Progress:
     loss_items: float | Tensor = 0.0
     best: float | None = None  # the best value so far of the metric that decides
     best_step: int = 0
+    best_weights: str = "raw"  # or "average", where averaged weights were better
     metrics_bytes: int = 0  # of metrics.jsonl that belong to this state
 
     def advance(self, loss: float | Tensor, items: float | Tensor, samples: int) -> None:
@@ -48,13 +49,13 @@ class Progress:
         self.epoch += 1
         self.step_in_epoch = 0
 
-    def is_best(self, value: float, higher_is_better: bool) -> bool:
-        """Whether no evaluation before was better; remembers it."""
+    def is_best(self, value: float, higher_is_better: bool, weights: str = "raw") -> bool:
+        """Whether no evaluation before was better; remembers it, and which weights were ("raw" or "average")."""
         if math.isnan(value):
             return False
         if self.best is not None and not (value > self.best if higher_is_better else value < self.best):
             return False
-        self.best, self.best_step = value, self.step
+        self.best, self.best_step, self.best_weights = value, self.step, weights
         return True
 
     def state_dict(self) -> dict[str, Any]:

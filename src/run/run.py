@@ -190,13 +190,13 @@ class Run:
         return f" (weights of {origin.file})" if origin.start is Start.WEIGHTS else " (new)"
 
     def was_finished(self, progress: Progress) -> bool:
-        """Whether the run was finished before this job, for as many epochs, at this step; the same on all ranks."""
-        epochs = self._settings.train.epochs
+        """Whether the run was finished before this job, for as long, at this step; the same on all ranks."""
         wanted = {"state": State.FINISHED.value, "step": progress.step}
 
         def decide() -> bool:
             before = self._before
-            return {name: before.get(name) for name in wanted} == wanted and before.get("epoch", 0) >= epochs
+            is_there = {name: before.get(name) for name in wanted} == wanted
+            return is_there and layout.is_enough(before, self._settings)
 
         return self._world.rank0_decides(decide)
 

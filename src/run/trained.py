@@ -30,12 +30,25 @@ class Trained:
     spec: Spec
     checkpoint: Path
     status: dict[str, Any]
+    averaged: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Which weights they are, for people."""
+        return f"{self.checkpoint}{', averaged' if self.averaged else ''}"
 
 
-def load(path: Path, overrides: list[str] | None = None, best: bool = True, model_file: Path | None = None) -> Trained:
+def load(
+    path: Path,
+    overrides: list[str] | None = None,
+    best: bool = True,
+    model_file: Path | None = None,
+    averaged: bool = False,
+) -> Trained:
     """Read a run: its best checkpoint where it has one and `best`, else its newest one.
 
-    `model_file` is where the model's code is, if not where model.name says. Raises UserError for what is no run or
+    `model_file` is where the model's code is, if not where model.name says; `averaged` takes the weights of
+    optim.average in place of those that were trained. Raises UserError for what is no run or
     has no weights, and for a model's file that is not the run's.
     """
     recorded = layout.load_settings(path)
@@ -44,14 +57,19 @@ def load(path: Path, overrides: list[str] | None = None, best: bool = True, mode
     model = models.load(_model_of(path, settings, model_file), settings.model.settings)
     spec = Spec(**content["data"])
     module = model.build(spec, settings.train.seed)
+    if averaged and not content.get("average"):
+        raise UserError(f"{file}: holds no averaged weights", fix="they are kept with optim.average=HALF_LIFE")
+    weights = content["model"]
+    if averaged:
+        weights = {name: content["average"]["model"].get(name, tensor) for name, tensor in weights.items()}
     try:
-        module.load_state_dict(content["model"])
+        module.load_state_dict(weights)
     except RuntimeError:
         raise UserError(
             f"{file}: its weights do not fit {model.path}", fix="check out the code that trained it"
         ) from None
     module.eval()
-    return Trained(path, settings, model, module, spec, file, layout.read_status(path))
+    return Trained(path, settings, model, module, spec, file, layout.read_status(path), averaged)
 
 
 def data_of(run: Trained) -> DataSet:

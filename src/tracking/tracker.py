@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
+
 from src import config, files
 from src.evaluation import Metrics
 from src.run import layout, results, tables
@@ -44,9 +46,14 @@ class Tracker:
             self._uploader = WandbUploader(self._run.path, self._settings.track, facts, self._warn)
             self._uploader.begin()
 
-    def train(self, progress: Progress, loss: float, lr: float, rate: float) -> None:
-        """Write a stretch of training: the mean loss over all items since the last one."""
-        self._write("train", progress, loss=loss, lr=lr, samples_per_second=round(rate, 1))
+    def train(
+        self, progress: Progress, loss: float, lr: float, rate: float, grad_norm: float | Tensor | None = None
+    ) -> None:
+        """Write a stretch of training: the mean loss over all items since the last one, and of the newest step the
+        learning rate and the norm of the gradient, where gradients are clipped.
+        """
+        more = {} if grad_norm is None else {"grad_norm": float(grad_norm)}
+        self._write("train", progress, loss=loss, lr=lr, **more, samples_per_second=round(rate, 1))
 
     def evaluation(self, progress: Progress, metrics: Metrics) -> None:
         """Write what was measured on the test set after an epoch, and how to read it."""

@@ -112,7 +112,7 @@ def take_turn(entry: Entry) -> dict[str, Any]:
             sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
         found = ours_said(folder) if ours else json.loads(done.stdout.strip().splitlines()[-1])
     entry.rates.append(found["samples_per_second"])
-    entry.correct = found["correct"]
+    entry.correct = found.get("correct", 0)
     return found
 
 

@@ -7,6 +7,7 @@ from torch.nn import functional
 from src import config
 from src.data import dataset as data
 from src.data.loader import ShardedLoader
+from src.gradients.build import tree_of
 from src.gradients.shared_memory import SharedMemory
 from src.world import world as distributed
 from tests.bench.common import leave, options, report, stopwatch
@@ -20,7 +21,7 @@ def main() -> None:
         train = data.load(settings.data, world, print).train
         own = range(world.rank, world.rank + 1)
         batches = ShardedLoader(train, settings.train, own, world.size, world.device)
-        memory = SharedMemory(world, world.size, own, 60) if world.size > 1 else None
+        memory = SharedMemory(world, tree_of(settings.train, world.size), 60) if world.size > 1 else None
         torch.manual_seed(0)
         model = nn.Linear(784, 10)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, fused=True)

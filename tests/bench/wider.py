@@ -98,7 +98,7 @@ def rate(root: str, width: int, ranks: int) -> float:
         for step, parts in enumerate(itertools.islice(batches.epoch(0), WARM_UP + STEPS)):
             if step == WARM_UP:
                 began = time.perf_counter()
-            optimizer.step(step, way.forward_backward(parts, batches.count(step), step, False))
+            optimizer.step(step, way.forward_backward(parts, step, False))
         return STEPS * settings.train.global_batch_size / (time.perf_counter() - began)
 
     with tempfile.TemporaryDirectory() as folder:

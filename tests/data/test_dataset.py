@@ -8,7 +8,7 @@ import torch
 
 from src import schema
 from src.data import dataset as data
-from src.data import digits
+from src.data import digits, idx
 from src.errors import UserError
 from src.run.layout import read_status
 from src.world.world import World
@@ -18,7 +18,7 @@ from tests.helpers.ranks import good_job, run_job
 
 def broken(raw: Path, name: str) -> None:
     """Break a data set in the named way."""
-    images, labels = raw / data.TRAIN[0], raw / data.TRAIN[1]
+    images, labels = raw / idx.TRAIN[0], raw / idx.TRAIN[1]
     if name == "truncated":
         images.write_bytes(images.read_bytes()[:-10])
     elif name == "empty":
@@ -26,9 +26,9 @@ def broken(raw: Path, name: str) -> None:
     elif name == "no idx":
         images.write_bytes(b"\x1f\x8b" + images.read_bytes())
     elif name == "labels":
-        write_idx(raw / data.TEST[1], torch.full((100,), 11))
+        write_idx(raw / idx.TEST[1], torch.full((100,), 11))
     elif name == "shapes":
-        write_idx(raw / data.TEST[0], torch.zeros(100, 9, 9, dtype=torch.uint8))
+        write_idx(raw / idx.TEST[0], torch.zeros(100, 9, 9, dtype=torch.uint8))
     elif name == "lengths":
         write_idx(labels, torch.zeros(299))
     elif name == "missing":
@@ -62,10 +62,10 @@ def test_broken_files_are_named(how: str, advice: str, tmp_path: Path) -> None:
 def test_an_altered_mnist_file_is_named(mnist: str, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for name in data.FILES:
+    for name in idx.FILES:
         (raw / name).write_bytes((Path(mnist) / "MNIST" / "raw" / name).read_bytes())
-    (raw / data.FILES[3]).write_bytes((raw / data.FILES[3]).read_bytes()[:-1] + b"\x00")
-    with pytest.raises(UserError, match=data.MNIST_SHA256[data.FILES[3]]):
+    (raw / idx.FILES[3]).write_bytes((raw / idx.FILES[3]).read_bytes()[:-1] + b"\x00")
+    with pytest.raises(UserError, match=data.MNIST_SHA256[idx.FILES[3]]):
         data.load(schema.Data(root=str(tmp_path)), World(), print)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from src import schema
 from src.data import dataset as data
-from src.data import digits, download, strokes
+from src.data import digits, download, idx, strokes
 from src.errors import UserError
 from src.world.world import World
 from tests.helpers.bare_models import SPEC, logistic
@@ -29,12 +29,12 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def train(raw: Path) -> Split:
-    return read(raw, data.TRAIN)
+    return read(raw, idx.TRAIN)
 
 
 @pytest.fixture(scope="module")
 def test(raw: Path) -> Split:
-    return read(raw, data.TEST)
+    return read(raw, idx.TEST)
 
 
 def read(raw: Path, names: tuple[str, str]) -> Split:
@@ -59,7 +59,7 @@ def test_same_bytes_everywhere(raw: Path) -> None:
 
 
 def test_mnist_s_own_format(raw: Path) -> None:
-    for names, count in ((data.TRAIN, 60_000), (data.TEST, 10_000)):
+    for names, count in ((idx.TRAIN, 60_000), (idx.TEST, 10_000)):
         images, labels = ((raw / name).read_bytes() for name in names)
         assert images[:16] == b"".join(number.to_bytes(4, "big") for number in (0x803, count, 28, 28))
         assert labels[:8] == b"".join(number.to_bytes(4, "big") for number in (0x801, count))

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import re
 import resource
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -16,11 +17,11 @@ import pytest
 
 from src import schema
 from src.data import dataset as data
-from src.data import download
+from src.data import download, idx
 from src.errors import UserError
 from src.world.world import World
 from tests.helpers.data_sets import NOWHERE, write_data_set
-from tests.helpers.ranks import fork
+from tests.helpers.ranks import fork, good_job, run_job
 
 
 class Mirror(SimpleHTTPRequestHandler):
@@ -75,7 +76,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_data_set(raw, 300, 100)
     folder.mkdir()
     resources = []
-    for name in data.FILES:
+    for name in idx.FILES:
         content = gzip.compress((raw / name).read_bytes(), mtime=0)
         (folder / f"{name}.gz").write_bytes(content)
         resources.append((f"{name}.gz", hashlib.md5(content).hexdigest()))
@@ -111,15 +112,15 @@ def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[
 def test_four_ranks_fetch_each_file_once(way: str, packed: Path, tmp_path: Path) -> None:
     with mirror(packed, way) as (url, asked):
         found = start(tmp_path / "root", url, folder=tmp_path)
-    assert sorted(asked) == sorted(f"{name}.gz" for name in data.FILES)
+    assert sorted(asked) == sorted(f"{name}.gz" for name in idx.FILES)
     expected = data.load(settings(tmp_path / "root"), World(), print)
     assert found == [expected.fingerprint] * 4
     assert len(expected.train) == 300
     assert not list((tmp_path / "root").rglob("*.part"))
     said = (tmp_path / "output-0").read_text()
-    assert f"fetching {data.FILES[0]}.gz (0.2 MB) from {url}\n" in said
+    assert f"fetching {idx.FILES[0]}.gz (0.2 MB) from {url}\n" in said
     if way == "slow":
-        assert re.search(rf"^fetching {data.FILES[0]}.gz: 0.\d of 0.2 MB$", said, re.MULTILINE)
+        assert re.search(rf"^fetching {idx.FILES[0]}.gz: 0.\d of 0.2 MB$", said, re.MULTILINE)
 
 
 def test_a_full_disk_is_not_reported_as_a_mirror_failure(packed: Path, tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_no_good_mirror_is_one_clear_error(way: str, expected: str, packed: Path
         found = start(tmp_path / "root", NOWHERE if way == "nowhere" else url, folder=tmp_path)
     assert len(set(found)) == 1
     assert expected in found[0]
-    for name in data.FILES:
+    for name in idx.FILES:
         assert name in found[0]
         assert not (tmp_path / "root" / "KMNIST" / "raw" / name).exists()
     assert str(tmp_path / "root" / "KMNIST" / "raw") in found[0]
@@ -165,12 +166,12 @@ def test_no_good_mirror_is_one_clear_error(way: str, expected: str, packed: Path
 def test_a_damaged_download_is_fetched_again(packed: Path, tmp_path: Path) -> None:
     raw = tmp_path / "root" / "KMNIST" / "raw"
     raw.mkdir(parents=True)
-    (raw / f"{data.FILES[0]}.gz").write_bytes(b"half")
+    (raw / f"{idx.FILES[0]}.gz").write_bytes(b"half")
     with mirror(packed) as (url, asked):
         found = start(tmp_path / "root", url, folder=tmp_path, world_size=1)
     assert len(found[0]) == 64
     assert len(asked) == 4
-    assert (raw / f"{data.FILES[0]}.gz").read_bytes() == b"half"
+    assert (raw / f"{idx.FILES[0]}.gz").read_bytes() == b"half"
 
 
 def test_packed_files_in_the_raw_folder_are_unpacked(packed: Path, tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_a_complete_read_only_folder_works(packed: Path, tmp_path: Path) -> None
 def test_a_fetched_file_that_is_altered_later_is_named(packed: Path, tmp_path: Path) -> None:
     chosen = settings(tmp_path / "root", str(packed))
     data.load(chosen, World(), print)
-    file = tmp_path / "root" / "KMNIST" / "raw" / data.FILES[0]
+    file = tmp_path / "root" / "KMNIST" / "raw" / idx.FILES[0]
     before = download.sha256(file)
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError) as error:
@@ -207,7 +208,7 @@ def test_a_slow_disk_is_said(packed: Path, tmp_path: Path, monkeypatch: pytest.M
     raw = tmp_path / "root" / "KMNIST" / "raw"
     said: list[str] = []
     monkeypatch.setattr(download, "SLOW_SECONDS", -1.0)
-    download.verify(raw, data.FILES, {}, said.append)
+    download.verify(raw, idx.FILES, {}, said.append)
     assert said[0] == f"checking the files in {raw}: 0.2 MB so far"
 
 
@@ -223,3 +224,24 @@ def test_the_password_of_a_mirror_is_used_and_nowhere_shown(packed: Path, tmp_pa
     said = (tmp_path / "output-0").read_text()
     assert "hunter2" not in said + wrong[0]
     assert "://***@127.0.0.1" in wrong[0]
+
+
+def test_no_file_of_a_run_holds_a_password_of_a_mirror(packed: Path, tmp_path: Path) -> None:
+    """W&B's offline files, checkpoints and the report neither; the resumed run takes it from its own command line."""
+    root = f"data.root={tmp_path / 'root'}"
+    arguments = ("data.name=kmnist", root, "train.epochs=1", "track.wandb=offline", "run.name=r")
+    with mirror(packed, "private") as (url, _):
+        secret = url.replace("://", "://me:hunter2@") + "/?token=hunter2"
+        job = good_job(2, tmp_path, *arguments, f"data.mirrors=[{secret}]", "track.notes=ask http://me:hunter2@host/")
+        shutil.rmtree(tmp_path / "root")
+        again = good_job(1, tmp_path, *arguments, f"data.mirrors=[{secret}]", "train.epochs=2")
+    assert "fetching" in again.output
+    assert "resumed at step 5" in again.output
+    assert "hunter2" not in job.output + again.output
+    files = [file for file in job.run.rglob("*") if file.is_file()]
+    assert len(files) > 12
+    assert [file for file in files if b"hunter2" in file.read_bytes()] == []
+    assert "***@127.0.0.1" in (job.run / "config.yaml").read_text()
+    recorded = ("data.fallback=none", f"config={job.run / 'config.yaml'}", f"data.root={tmp_path / 'other'}")
+    lost = run_job(1, tmp_path, *recorded)
+    assert "its password is not kept with a run: give data.mirrors= again" in lost.output

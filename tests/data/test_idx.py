@@ -48,3 +48,17 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes()[:-1])
     with pytest.raises(UserError, match=r"is 17 bytes long, its header says 18: truncated or damaged"):
         idx.read(tmp_path / "x")
+
+
+def test_whole_numbers_of_one_dimension_are_classes(tmp_path: Path) -> None:
+    write_idx(tmp_path / "x", torch.zeros(4, 3, 8, 8, dtype=torch.uint8))
+    write_idx(tmp_path / "y", torch.tensor([0, 6, 2, 2], dtype=torch.uint8))
+    made = idx.split_of(tmp_path, "x", "y")
+    assert (made.inputs.dtype, made.targets.dtype) == (torch.uint8, torch.int64)
+
+
+def test_files_of_different_lengths_are_named(tmp_path: Path) -> None:
+    write_idx(tmp_path / "x", torch.zeros(4, 3))
+    write_idx(tmp_path / "y", torch.zeros(3))
+    with pytest.raises(UserError, match="x holds 4 samples, y 3 labels"):
+        idx.split_of(tmp_path, "x", "y")

@@ -143,3 +143,62 @@ def test_augmentation_is_a_function_of_seed_epoch_and_sample(sync: str) -> None:
     resumed = augmented(0, 1, start=7, sync=sync)
     assert resumed == {number: alone[number] for number in resumed}
     assert augmented(0, 1, seed=1, sync=sync) != alone
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_micro_batches_are_the_share_in_parts(world_size: int) -> None:
+    for rank in range(world_size):
+        whole = [numbers(part.inputs) for (part,) in batches(1009, 64, rank, world_size).epoch(0)]
+        parts = [
+            [numbers(p.inputs) for p in step]
+            for step in batches(1009, 64, rank, world_size, micro_batch_size=10).epoch(0)
+        ]
+        assert [[one for part in step for one in part] for step in parts] == whole
+        assert {len(part) for step in parts for part in step[:-1]} == {10}
+
+
+@pytest.mark.parametrize("sync", ["ddp", "bitwise"])
+@pytest.mark.parametrize("world_size", [1, 3, 5, 8])
+def test_the_first_share_with_samples_is_marked(sync: str, world_size: int) -> None:
+    """Batches of 6 do not begin with shard 0, and do not reach every shard."""
+    marked: dict[int, list[bool]] = {}
+    sizes: dict[int, list[int]] = {}
+    for rank in range(world_size):
+        for step, parts in enumerate(batches(100, 6, rank, world_size, sync=sync).epoch(0)):
+            marked.setdefault(step, []).extend(part.is_first for part in parts)
+            sizes.setdefault(step, []).extend(len(part.inputs) for part in parts)
+    for step, flags in marked.items():
+        first = next(shard for shard, size in enumerate(sizes[step]) if size)
+        assert [shard for shard, flag in enumerate(flags) if flag] == [first]
+
+
+def test_an_epoch_may_end_early() -> None:
+    whole = [numbers(part.inputs) for (part,) in batches(1009, 64, 0, 1).epoch(0)]
+    assert [numbers(part.inputs) for (part,) in batches(1009, 64, 0, 1).epoch(0, 3, 9)] == whole[3:9]
+    assert len(list(batches(1009, 64, 0, 1).epoch(0, 0, 99))) == len(whole)
+
+
+@pytest.mark.parametrize("sync", ["ddp", "bitwise"])
+def test_the_augmented_bytes_do_not_depend_on_the_ranks_or_on_a_resume(sync: str) -> None:
+    """What augmentation mixes within a micro-batch, too: where that is a shard, as in bitwise."""
+
+    def augment(images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        mixed = images.flip(0) if sync == "bitwise" else images
+        return (images.float() * draws[:, :1] + mixed.float() * draws[:, 1:2]).byte(), labels
+
+    def epoch(ranks: int, start: int) -> dict[tuple[int, int], list[list[int]]]:
+        found: dict[tuple[int, int], list[list[int]]] = {}
+        for rank in range(ranks):
+            chosen = config.parse([f"train.sync={sync}"]).train
+            count, own = local_shards(chosen, World(rank=rank, size=ranks))
+            loader = ShardedLoader(split(1009), chosen, own, count, CPU, augment)
+            for step, parts in enumerate(loader.epoch(1, start), start):
+                for shard, part in zip(own, parts, strict=True):
+                    key = (step, shard if sync == "bitwise" else 0)
+                    found[key] = sorted(found.get(key, []) + part.inputs[:, :2].tolist())
+        return found
+
+    alone = epoch(1, 0)
+    for ranks in (3, 8):
+        assert epoch(ranks, 0) == alone
+    assert epoch(3, 7) == {key: value for key, value in alone.items() if key[0] >= 7}

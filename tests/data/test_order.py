@@ -1,8 +1,10 @@
-"""Random numbers of a sample: uniform, independent of each other, and of neither rank nor order."""
+"""The order of an epoch, its shares, and a sample's random numbers, which depend on neither rank nor order."""
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from src.data.order import DRAWS, draws
+from src.data.order import DRAWS, ShardSampler, draws, share_sizes
 
 
 def test_draws_are_uniform_and_unrelated() -> None:
@@ -23,3 +25,25 @@ def test_draws_depend_on_the_sample_alone() -> None:
     assert torch.equal(draws(5, 2, order), draws(5, 2, torch.arange(1000))[order])
     assert not torch.equal(draws(5, 2, order), draws(5, 3, order))
     assert not torch.equal(draws(5, 2, order), draws(6, 2, order))
+
+
+@given(st.integers(1, 500), st.integers(1, 100), st.integers(1, 40))
+def test_every_size_of_a_share_is_foreseen(samples: int, batch: int, shards: int) -> None:
+    positions = range(samples)
+    found = set()
+    for first in range(0, samples, batch):
+        step = positions[first : first + batch]
+        found |= {sum(position % shards == shard for position in step) for shard in range(shards)}
+    foreseen = share_sizes(samples, batch, shards)
+    assert found <= foreseen
+    assert min(found - {0}) == min(foreseen - {0})
+    assert (0 in found) == (0 in foreseen)
+
+
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 12), st.integers(0, 2**63 - 1), st.integers(0, 5))
+@settings(max_examples=30)
+def test_the_shards_are_the_epoch_s_permutation(samples: int, batch: int, shards: int, seed: int, epoch: int) -> None:
+    own = [ShardSampler(samples, shard, shards, seed).indices(epoch).tolist() for shard in range(shards)]
+    assert sorted(index for shard in own for index in shard) == list(range(samples))
+    together = [own[position % shards][position // shards] for position in range(samples)]
+    assert together == ShardSampler(samples, 0, 1, seed).indices(epoch).tolist()

@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from src import config
-from src.data import dataset as data
+from src.data import idx
 from src.doctor import examination, storage_checks
 from src.doctor.findings import Finding
 from src.fingerprint import fingerprint
@@ -29,13 +30,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first call: for this test alone
 
 
 def test_data_that_is_whole_truncated_or_missing(small: str, tmp_path: Path) -> None:
     settings = ("data.name=idx", f"data.root={tmp_path}")
     shutil.copytree(small, tmp_path, dirs_exist_ok=True)
-    assert asked("data", *settings).message.startswith("idx: four files in ")
-    file = tmp_path / "IDX" / "raw" / data.TEST[0]
+    assert asked("data", *settings).message.startswith("idx: 4 files in ")
+    file = tmp_path / "IDX" / "raw" / idx.TEST[0]
     os.truncate(file, 1000)
     found = asked("data", *settings)
     assert found.colour == "red"
@@ -43,12 +45,12 @@ def test_data_that_is_whole_truncated_or_missing(small: str, tmp_path: Path) -> 
     file.unlink()
     found = asked("data", *settings)
     assert (found.colour, found.fix) == ("red", "copy them there, or data.root=FOLDER")
-    assert found.message.startswith(f"idx: {data.TEST[0]} not in ")
+    assert found.message.startswith(f"idx: {idx.TEST[0]} not in ")
 
 
 def test_the_fix_for_altered_data(mnist: str, tmp_path: Path) -> None:
     shutil.copytree(mnist, tmp_path, dirs_exist_ok=True)
-    with (tmp_path / "MNIST" / "raw" / data.TEST[1]).open("r+b") as stream:
+    with (tmp_path / "MNIST" / "raw" / idx.TEST[1]).open("r+b") as stream:
         stream.seek(100)
         stream.write(b"\x01\x02\x03\x04")
     found = asked("data", f"data.root={tmp_path}")
@@ -64,11 +66,30 @@ def test_the_data_check_downloads_nothing(tmp_path: Path) -> None:
     assert asked("data", root, "data.fallback=none").colour == "red"
     assert asked("data", root, "data.name=digits").colour == "green"
     mirror.mkdir()
-    for name in data.FILES:
+    for name in idx.FILES:
         (mirror / f"{name}.gz").write_bytes(b"x")
     found = asked("data", root, f"data.mirrors=[{mirror}]", "data.fallback=none")
     assert (found.colour, found.message.endswith(f"will be downloaded from {mirror}")) == ("yellow", True)
     assert not (tmp_path / "data").exists()
+
+
+def test_text_that_is_there_missing_or_half_there(tmp_path: Path) -> None:
+    root = f"data.root={tmp_path}"
+    found = asked("data", "data.name=text", root)
+    assert (found.colour, found.fix) == ("yellow", "copy train.txt, test.txt there")
+    assert found.message == f"text: not in {tmp_path / 'text'}: would train on rendered sums"
+    found = asked("data", "data.name=text", root, "data.fallback=none")
+    assert (found.colour, found.fix) == ("red", "copy train.txt, test.txt there, or data.name=sums")
+    assert asked("data", "data.name=sums", root).message.startswith("sums: will be rendered into ")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train.txt").write_text("a text " * 100)
+    found = asked("data", "data.name=text", root)
+    assert (found.colour, found.message) == ("red", f"text: test.txt not in {tmp_path / 'text'}")
+    (tmp_path / "text" / "test.txt").write_text("short")
+    assert "test.txt: is 5 bytes long, data.block=64 needs 65 at least" in asked("data", "data.name=text", root).message
+    (tmp_path / "text" / "test.txt").write_text("a text " * 100)
+    assert asked("data", "data.name=text", root).message == f"text: 2 files in {tmp_path / 'text'}, undamaged"
 
 
 def test_a_run_directory_that_works(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_seconds_of_waiting_are_counted(tmp_path: Path) -> None:
         for step, parts in enumerate(batches.epoch(0)):
             if world.rank == 1 and step == 1:
                 time.sleep(1)
-            way.forward_backward(parts, batches.count(step), step, False)
+            way.forward_backward(parts, step, False)
         return way.waited
 
     assert in_world(2, work, tmp_path).values[0] > 0

@@ -10,6 +10,7 @@ import torch
 
 from src import schema
 from src.errors import PeerLost
+from src.gradients.build import tree_of
 from src.gradients.shared_memory import SharedMemory
 from src.world import world as distributed
 from src.world.world import World
@@ -18,14 +19,14 @@ from tests.helpers.ranks import fork
 
 def end(world: World, how: signal.Signals, timeout: float) -> str:
     """Sum again and again; rank 1 sends itself the signal in the 20th round. Returns what rank 0 then raises."""
-    memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), timeout)
+    memory = SharedMemory(world, tree_of(schema.Train(), world.size), timeout)
     mine = torch.zeros(10)
     for turn in range(1000):
         if world.rank == 1 and turn == 20:
             os.kill(os.getpid(), how)
             time.sleep(60)
         try:
-            memory.sum([mine], [(0.0, 0.0)], mine)
+            memory.sum([mine], [(0.0, 0.0, 0.0)], mine)
         except PeerLost as error:
             return str(error)
     return ""

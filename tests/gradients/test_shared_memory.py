@@ -11,7 +11,7 @@ import torch
 from src import schema
 from src.errors import UserError
 from src.gradients import shared_memory
-from src.gradients.build import build_gradients
+from src.gradients.build import build_gradients, tree_of
 from src.gradients.shared_memory import CAPACITY, SharedMemory, objection
 from src.world.world import World
 from tests.helpers.bare_models import bce
@@ -22,7 +22,7 @@ from tests.helpers.ranks import in_world
 @pytest.mark.parametrize("length", [1, 7850, CAPACITY // 4, CAPACITY // 4 + 1, CAPACITY])
 def test_sums_of_any_size_in_rank_order(length: int, tmp_path: Path) -> None:
     def work(world: World) -> None:
-        memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        memory = SharedMemory(world, tree_of(schema.Train(), world.size), 10)
         for turn in range(3):
             rows = [torch.rand(length, generator=torch.Generator().manual_seed(turn * 10 + r)) for r in range(3)]
             mine = rows[world.rank].clone()
@@ -35,11 +35,11 @@ def test_sums_of_any_size_in_rank_order(length: int, tmp_path: Path) -> None:
 
 def test_other_types_and_lengths_in_turn(tmp_path: Path) -> None:
     def work(world: World) -> None:
-        memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        memory = SharedMemory(world, tree_of(schema.Train(), world.size), 10)
         for dtype in (torch.float32, torch.float64, torch.bfloat16):
             for length in (10, 1000, 3):
                 mine = torch.full((length,), world.rank + 1, dtype=dtype)
-                memory.sum([mine], [(0.0, 0.0)], mine)
+                memory.sum([mine], [(0.0, 0.0, 0.0)], mine)
                 assert torch.equal(mine, torch.full((length,), 3, dtype=dtype))
 
     in_world(2, work, tmp_path)
@@ -48,13 +48,13 @@ def test_other_types_and_lengths_in_turn(tmp_path: Path) -> None:
 def test_a_waiting_rank_sleeps(tmp_path: Path) -> None:
     def work(world: World) -> int:
         shared_memory.YIELDS = 10  # on a busy machine each of the 2000 may give a time slice away
-        memory = SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        memory = SharedMemory(world, tree_of(schema.Train(), world.size), 10)
         mine = torch.zeros(10)
-        memory.sum([mine], [(0.0, 0.0)], mine)
+        memory.sum([mine], [(0.0, 0.0, 0.0)], mine)
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
         if world.rank == 1:
             time.sleep(1)  # such as an evaluation
-        memory.sum([mine], [(0.0, 0.0)], mine)
+        memory.sum([mine], [(0.0, 0.0, 0.0)], mine)
         return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
 
     assert in_world(2, work, tmp_path).values[0] > 50  # voluntary context switches
@@ -71,7 +71,7 @@ def test_the_shared_memory_file_never_has_a_name(tmp_path: Path) -> None:
                 opened.append(str(arguments[0]))
 
         sys.addaudithook(hook)
-        SharedMemory(world, world.size, range(world.rank, world.rank + 1), 10)
+        SharedMemory(world, tree_of(schema.Train(), world.size), 10)
         return opened
 
     assert in_world(2, work, tmp_path).values == [["/dev/shm"], []]
@@ -89,7 +89,7 @@ def test_full_shared_memory_falls_back_to_gloo(tmp_path: Path) -> None:
         return [build_gradients(tutorial(), bce, way, world).name for way in ways]
 
     said = "gloo (/dev/shm does not take {} MB: File too large)"
-    assert in_world(2, work, tmp_path).values == [["DDP, " + said.format(5), "bitwise, " + said.format(17)]] * 2
+    assert in_world(2, work, tmp_path).values == [["DDP, " + said.format(5), "bitwise, " + said.format(5)]] * 2
 
 
 def test_full_shared_memory_is_an_error_where_it_is_required(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """Votes to stop, which reach every rank, and the seed of each step's random numbers."""
 
+import os
+import random
 from pathlib import Path
 
+import numpy
+import pytest
 import torch
+from torch import Tensor, nn
 
 from src import schema
 from src.data.loader import ShardedLoader
@@ -21,7 +26,7 @@ def test_votes_reach_every_rank(tmp_path: Path) -> None:
         batches = ShardedLoader(split(), chosen, own, number, CPU)
         way = gradients.build_gradients(tutorial(), bce, chosen, world)
         totals = (
-            way.forward_backward(parts, batches.count(step), step, world.rank == 1 and step == 1)
+            way.forward_backward(parts, step, world.rank == 1 and step == 1)
             for step, parts in enumerate(batches.epoch(0))
         )
         return [total.should_stop(step) for step, total in enumerate(totals)]
@@ -48,3 +53,51 @@ def test_random_numbers_are_a_function_of_seed_step_and_shard() -> None:
     assert drawn(0, 5, 3) == drawn(0, 5, 3)
     numbers = [drawn(seed, step, shard) for seed in (0, 1, 2**32, 2**62) for step in range(5) for shard in range(8)]
     assert len({tuple(one) for one in numbers}) == 4 * 5 * 8
+
+
+def test_on_a_gpu_bitwise_asks_for_algorithms_that_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    gpu = torch.device("cuda", 0)
+    step_room.make_repeatable(schema.Train(sync="ddp"), gpu)
+    step_room.make_repeatable(schema.Train(sync="bitwise"), CPU)
+    assert not asked
+    step_room.make_repeatable(schema.Train(sync="bitwise"), gpu)
+    assert (asked, os.environ["CUBLAS_WORKSPACE_CONFIG"]) == ([True], ":4096:8")
+
+
+def test_python_s_and_numpy_s_generators_are_seeded_where_they_are_used() -> None:
+    def drawn(others: tuple[str, ...]) -> tuple[float, float]:
+        step_room.Seed(1, CPU, others).set(3, 2)
+        return random.random(), float(numpy.random.rand())
+
+    assert drawn(("random", "numpy")) == drawn(("random", "numpy"))
+    assert drawn(()) != drawn(())
+
+
+def test_bfloat16_is_autocast_and_the_sum_is_float32() -> None:
+    seen = []
+
+    def loss(module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        seen.append(module(inputs).dtype)
+        return module(inputs).sum(), 1
+
+    module = nn.Linear(3, 2)
+    summed, _ = step_room.in_precision(loss, "bfloat16", CPU)(module, torch.ones(2, 3), torch.ones(2))
+    assert (seen, summed.dtype) == ([torch.bfloat16], torch.float32)
+    summed.backward()  # type: ignore[no-untyped-call]
+    assert module.weight.grad is not None
+    assert module.weight.grad.dtype == torch.float32
+    assert step_room.in_precision(loss, "float32", CPU) is loss
+
+
+def test_sums_are_divided_once_and_a_batch_without_items_has_no_gradient() -> None:
+    for items in (4.0, torch.tensor(4.0)):
+        gradients = [torch.full((3,), 2.0), torch.full((2, 2), 8.0)]
+        step_room.divide(gradients, items)
+        assert [gradient.mean().item() for gradient in gradients] == [0.5, 2.0]
+    for nothing in (0.0, torch.tensor(0.0)):
+        zeros = [torch.zeros(3)]
+        step_room.divide(zeros, nothing)
+        assert torch.equal(zeros[0], torch.zeros(3))

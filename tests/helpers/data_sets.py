@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from src.data import dataset as data
+from src.data import idx
 from tests.helpers.ranks import ROOT
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refuses at once
@@ -26,7 +26,7 @@ def write_data_set(raw: Path, train: int, test: int, seed: int = 0) -> None:
     """Random pictures, each class with a mean of its own: learnable, and made in milliseconds."""
     generator = torch.Generator().manual_seed(seed)
     means = torch.randint(0, 256, (10, 28, 28), generator=torch.Generator().manual_seed(1))
-    for names, count in ((data.TRAIN, train), (data.TEST, test)):
+    for names, count in ((idx.TRAIN, train), (idx.TEST, test)):
         labels = torch.randint(0, 10, (count,), generator=generator)
         noise = torch.randint(-60, 60, (count, 28, 28), generator=generator)
         write_idx(raw / names[0], (means[labels] + noise).clamp(0, 255))

@@ -46,7 +46,7 @@ def steps(make: Callable[[], nn.Module], *settings: str) -> Callable[[World], tu
         way = gradients.build_gradients(module, bce, chosen, world)
         found, losses = [], []
         for step, parts in enumerate(batches.epoch(0)):
-            total = way.forward_backward(parts, batches.count(step), step, False)
+            total = way.forward_backward(parts, step, False)
             found.append(torch.cat([p.grad.flatten().clone() for p in module.parameters() if p.grad is not None]))
             losses.append(float(total.loss))
         return found, losses, way.name

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from src.data import dataset as data
+from src.data import idx
 from tests.helpers.data_sets import write_idx
 from tests.helpers.ranks import Job, good_job
 
@@ -32,7 +32,7 @@ def samples(name: str, count: int, random: torch.Generator) -> tuple[torch.Tenso
 def write_samples(name: str, root: Path) -> None:
     """The four files of data.name=idx below data.root."""
     random = torch.Generator().manual_seed(0)
-    for files, count in ((data.TRAIN, TRAIN), (data.TEST, TEST)):
+    for files, count in ((idx.TRAIN, TRAIN), (idx.TEST, TEST)):
         for file, values in zip(files, samples(name, count, random), strict=True):
             write_idx(root / "IDX" / "raw" / file, values)
 

@@ -1,6 +1,7 @@
 """launch.submit: settings are checked before submission, and the script is kept beside the run."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,16 @@ def test_what_is_submitted_is_kept(sbatch: Path, tmp_path: Path) -> None:
     assert printed[0] == f"job      4242, run {tmp_path / 'a'}"
     assert printed[1].startswith("watch    squeue -j 4242; tail -F ")
     assert printed[2].startswith("stop     scancel 4242 ")
+
+
+def test_a_run_on_text_is_submitted_by_its_own_name(tmp_path: Path) -> None:
+    names = []
+    for block in (32, 64):
+        chosen = ("data.name=text", "model.name=transformer", f"data.block={block}", f"run.root={tmp_path}")
+        done = submit("--dry-run", *chosen)
+        assert done.returncode == 0, done.stderr
+        names += re.findall(r"/(text-\w+)/launch/", done.stdout)
+    assert len(set(names)) == 2
 
 
 @pytest.mark.parametrize(

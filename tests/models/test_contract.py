@@ -228,3 +228,12 @@ def test_mistakes_in_the_model_s_settings(setting: str, advice: str, small: str,
     refused = run_job(1, tmp_path, *settings(small, mine, setting))
     assert refused.codes == [2]
     assert f"error: {advice}" in refused.output
+
+
+def test_a_model_refuses_data_by_a_value_error_of_its_own(tmp_path: Path) -> None:
+    """One line; what it calls may raise a ValueError too, and that is a fault with a traceback."""
+    file = tmp_path / "mine.py"
+    for code, kind in (("raise ValueError('needs grey pictures')", UserError), ("int('x')", ModelFailed)):
+        file.write_text(f"import json\ndef build(settings, data):\n    {code}\ndef loss(module, x, y):\n    return 0\n")
+        with pytest.raises(kind, match="needs grey pictures" if kind is UserError else "invalid literal"):
+            models.load(file, {}).build(SPEC, 0)

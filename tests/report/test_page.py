@@ -180,6 +180,17 @@ def test_a_banner_warns_of_the_embedded_data_set(softmax: Path, tmp_path: Path, 
     assert "embedded trained on the embedded digits" in show(tmp_path / "both.html").inner_text("#warning")
 
 
+def test_sums_are_no_text_that_was_asked_for(softmax: Path, tmp_path: Path) -> None:
+    run = copy(softmax, tmp_path / "sums")
+    settings = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(settings.replace("name: mnist", "name: sums"))
+    assert content_of(written(run))["data"] == {"name": "sums", "note": "", "embedded": ""}
+    made_by = json.loads((run / "provenance.json").read_text())
+    made_by["data"]["note"] = "text is not here"
+    (run / "provenance.json").write_text(json.dumps(made_by))
+    assert content_of(written(run))["data"]["embedded"] == "the text asked for"
+
+
 def test_the_pictures_are_by_best_pt_wherever_the_page_is_written(softmax: Path, tmp_path: Path) -> None:
     """By the job, which has the last step's weights in memory, and by the command."""
     run = copy(softmax, tmp_path / "run")

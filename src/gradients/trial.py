@@ -1,0 +1,87 @@
+"""The smallest share that a shard has in a step, tried before training: BatchNorm, for one, refuses a single sample."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from src import schema
+from src.data.loader import MicroBatch
+from src.data.order import share_sizes
+from src.data.splits import Split
+from src.errors import ModelFailed, UserError
+from src.gradients.buffers import Buffers
+from src.gradients.step import Loss
+
+MOST = 16  # samples: a model that needs more than so many at once fails by itself
+
+
+def try_shares(
+    module: nn.Module, loss: Loss, split: Split, settings: schema.Train, shards: int, device: torch.device
+) -> MicroBatch | None:
+    """Try the loss in training mode on the smallest share that occurs; the module is left as it was.
+
+    Returns a batch for ranks that have no samples in a step, None where that does not occur. Raises UserError for a
+    share that is too small, naming batch sizes that work, and ModelFailed where no share works.
+    """
+    sizes = _sizes(len(split), settings.global_batch_size, settings.micro_batch_size, shards)
+    smallest = min(sizes - {0})
+    if error := _failure(module, loss, split, smallest, device):
+        needed = _needed(module, loss, split, smallest + 1, device)
+        if not needed:
+            raise error
+        raise _refusal(error, len(split), settings, shards, smallest, needed)
+    if 0 not in sizes:
+        return None
+    enough = _needed(module, loss, split, 1, device)
+    return MicroBatch(split.inputs[:enough].to(device), split.targets[:enough].to(device))
+
+
+def _sizes(samples: int, batch: int, micro_batch: int, shards: int) -> set[int]:
+    """How many samples a forward pass gets, 0 included: every number that occurs in an epoch."""
+    shares = share_sizes(samples, batch, shards)
+    if not micro_batch:
+        return shares
+    return {size for share in shares for size in (min(share, micro_batch), share % micro_batch or micro_batch) if share}
+
+
+def _needed(module: nn.Module, loss: Loss, split: Split, least: int, device: torch.device) -> int:
+    """The smallest number of samples, `least` or more, that the model takes; 0 if there is none."""
+    return next((size for size in range(least, MOST + 1) if not _failure(module, loss, split, size, device)), 0)
+
+
+def _failure(module: nn.Module, loss: Loss, split: Split, size: int, device: torch.device) -> ModelFailed | None:
+    """What the model's file raises for so many samples."""
+    buffers = Buffers(module)
+    buffers.begin()
+    was_training = module.training
+    module.train()
+    try:
+        with torch.no_grad():
+            loss(module, split.inputs[:size].to(device), split.targets[:size].to(device))
+    except ModelFailed as error:
+        return error
+    finally:
+        module.train(was_training)
+        buffers.restore()
+    return None
+
+
+def _refusal(
+    error: ModelFailed, samples: int, settings: schema.Train, shards: int, smallest: int, needed: int
+) -> UserError:
+    batch, micro_batch = settings.global_batch_size, settings.micro_batch_size
+    what = "micro-batch" if micro_batch else "shard" if settings.sync == "bitwise" else "rank"
+    good = next((size for size in _near(batch) if min(_sizes(samples, size, micro_batch, shards) - {0}) >= needed), 0)
+    fewer = "fewer shards" if settings.sync == "bitwise" else "fewer ranks"
+    return UserError(
+        f"train.global_batch_size={batch}: in a step of the {samples} training samples a {what} has only {smallest}, "
+        f"and the model fails with so few ({error.args[0]})",
+        fix=f"it takes {needed}: use {f'a batch of {good} or so' if good else 'a larger batch'}, or {fewer}",
+    )
+
+
+def _near(batch: int) -> Iterator[int]:
+    """Other batch sizes, the nearest first."""
+    for distance in range(1, 4 * batch + 64):
+        yield from (size for size in (batch + distance, batch - distance) if size > 0)

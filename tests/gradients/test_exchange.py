@@ -1,0 +1,106 @@
+"""Adding the ranks' blocks: through gloo and through shared memory, small and large, the bits of a plain loop."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from src import schema
+from src.gradients import exchange as exchange_room
+from src.gradients import shared_memory
+from src.gradients.build import tree_of
+from src.gradients.exchange import Backend, Exchange, Local
+from src.gradients.shared_memory import CAPACITY, SharedMemory
+from src.gradients.tree import Tree
+from src.world.world import World
+from tests.helpers.ranks import in_world
+
+SHARDS = 8
+Added = tuple[Tensor, list[float]]
+
+
+def block(start: int, size: int, length: int, dtype: torch.dtype) -> Tensor:
+    """What a rank has added up for a block: numbers whose sum depends on the order."""
+    generator = torch.Generator().manual_seed(1000 * start + size)
+    exponents = torch.randint(-8, 8, (length,), generator=generator)
+    return (torch.randn(length, generator=generator, dtype=torch.float64) * 2.0**exponents).to(dtype)
+
+
+def plain_loop(tree: Tree, length: int, dtype: torch.dtype) -> Added:
+    blocks = [block(*one, length, dtype) for one in tree.blocks]
+    scalars = [[1.0 * one.start, 1.0, 0.5 * one.size] for one in tree.blocks]
+    for into, other in tree.additions:
+        blocks[into] = blocks[into] + blocks[other]
+    return blocks[0], [sum(column) for column in zip(*scalars, strict=True)]
+
+
+def through(way: str, world: World, tree: Tree) -> Exchange:
+    return SharedMemory(world, tree, 60) if way == "memory" else Backend(world, tree, "gloo")
+
+
+LENGTHS = (1, 100, 7850, exchange_room.SMALL // 4 + 3, CAPACITY // 4 + 5, 2 * CAPACITY // 4 + 1)
+
+
+@pytest.mark.parametrize("way", ["memory", "gloo"])
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_the_bits_are_those_of_a_plain_loop(way: str, ranks: int, tmp_path: Path) -> None:
+    tree = tree_of(schema.Train(sync="bitwise", shards=SHARDS), ranks)
+
+    def work(world: World) -> None:
+        exchange = through(way, world, tree)
+        for length in LENGTHS:
+            for dtype in (torch.float32, torch.float64):
+                own = [tree.blocks[position] for position in tree.blocks_of[world.rank]]
+                blocks = [block(*one, length, dtype) for one in own]
+                total = torch.empty(length, dtype=dtype)
+                sums = exchange.sum(blocks, [[1.0 * one.start, 1.0, 0.5 * one.size] for one in own], total)
+                expected, scalars = plain_loop(tree, length, dtype)
+                assert torch.equal(total, expected), (length, dtype)
+                assert sums == scalars
+
+    in_world(ranks, work, tmp_path)
+
+
+@pytest.mark.parametrize("way", ["memory", "gloo"])
+def test_the_total_may_be_one_of_the_blocks(way: str, tmp_path: Path) -> None:
+    tree = tree_of(schema.Train(), 2)
+
+    def work(world: World) -> None:
+        exchange = through(way, world, tree)
+        for length in (10, exchange_room.SMALL):
+            mine = torch.full((length,), world.rank + 1.0)
+            exchange.sum([mine], [[0.0, 0.0, 0.0]], mine)
+            assert torch.equal(mine, torch.full((length,), 3.0))
+
+    in_world(2, work, tmp_path)
+
+
+def test_small_and_large_sums_in_turn(tmp_path: Path) -> None:
+    """One meeting of the ranks a turn, or two: neither may overwrite what another rank still reads."""
+    tree = tree_of(schema.Train(), 3)
+
+    def work(world: World) -> None:
+        exchange = through("memory", world, tree)
+        for turn in range(300):
+            length = (10, exchange_room.SMALL, 50_000)[turn % 3]
+            mine = torch.full((length,), float(turn + world.rank))
+            total = torch.empty(length)
+            exchange.sum([mine], [[float(world.rank), 0.0, 1.0]], total)
+            assert total.min() == total.max() == 3 * turn + 3
+
+    in_world(3, work, tmp_path)
+
+
+def test_a_world_of_one() -> None:
+    total, block = torch.zeros(2), torch.tensor([1.0, 2.0])
+    assert Local().sum([block], [[3.0, 1.0, 2.0]], total) == [3.0, 1.0, 2.0]
+    assert torch.equal(total, block)
+
+
+def test_many_blocks_fit_a_container_s_memory() -> None:
+    """64 MB of /dev/shm is what a container has by default."""
+    blocks = len(tree_of(schema.Train(sync="bitwise", shards=64), 7).blocks)
+    assert blocks > 20
+    assert shared_memory.size(7, blocks) < 64 << 20
+    assert shared_memory.capacity(2) == CAPACITY

@@ -1,0 +1,73 @@
+"""The smallest share of a batch is tried before training."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src import schema
+from src.data.splits import Split
+from src.errors import ModelFailed, UserError
+from src.gradients.trial import try_shares
+
+CPU = torch.device("cpu")
+
+
+def split(samples: int) -> Split:
+    return Split(torch.rand(samples, 4), torch.zeros(samples, dtype=torch.int64))
+
+
+def loss(module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    try:
+        return module(inputs).sum(), len(targets)
+    except ValueError as error:
+        raise ModelFailed(str(error)) from None
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "settings", "shards", "said"),
+    [
+        (129, 32, {"sync": "ddp"}, 4, "a rank has only 1, and the model fails with so few"),
+        (100, 6, {"sync": "ddp"}, 4, "a rank has only 1"),
+        (65, 64, {"sync": "bitwise"}, 8, "a shard has only 1"),
+        (64, 16, {"sync": "ddp", "micro_batch_size": 3}, 4, "a micro-batch has only 1"),
+    ],
+)
+def test_a_share_that_is_too_small_is_refused_with_a_batch_that_works(
+    samples: int, batch: int, settings: dict[str, object], shards: int, said: str
+) -> None:
+    chosen = schema.Train(global_batch_size=batch, **settings)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=said) as found:
+        try_shares(net(), loss, split(samples), chosen, shards, CPU)
+    assert found.value.message.startswith(f"train.global_batch_size={batch}: ")
+    better = int(found.value.fix.split("use a batch of ")[1].split()[0])
+    chosen.global_batch_size = better
+    assert try_shares(net(), loss, split(samples), chosen, shards, CPU) is None or better < shards
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    module = net().eval()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    assert try_shares(module, loss, split(64), schema.Train(global_batch_size=8), 4, CPU) is None
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert not module.training
+
+
+def test_ranks_without_samples_get_a_batch_that_works() -> None:
+    """34 samples in batches of 32 leave two of four ranks nothing; a batch of 2 is needed to normalise."""
+    module = nn.Sequential(nn.Linear(4, 3))
+    stand_in = try_shares(module, loss, split(34), schema.Train(global_batch_size=32), 4, CPU)
+    assert stand_in is not None
+    assert len(stand_in.targets) == 1
+
+
+def test_a_model_that_always_fails_raises_its_own_error() -> None:
+    def failing(module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        raise ModelFailed("ZeroDivisionError: division by zero")
+
+    with pytest.raises(ModelFailed, match="division by zero"):
+        try_shares(net(), failing, split(64), schema.Train(), 2, CPU)
