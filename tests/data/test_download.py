@@ -242,6 +242,11 @@ def test_no_file_of_a_run_holds_a_password_of_a_mirror(packed: Path, tmp_path: P
     assert len(files) > 12
     assert [file for file in files if b"hunter2" in file.read_bytes()] == []
     assert "***@127.0.0.1" in (job.run / "config.yaml").read_text()
-    recorded = ("data.fallback=none", f"config={job.run / 'config.yaml'}", f"data.root={tmp_path / 'other'}")
+    recorded = (
+        "data.fallback=none",
+        "train.epochs=3",
+        f"config={job.run / 'config.yaml'}",
+        f"data.root={tmp_path / 'other'}",
+    )
     lost = run_job(1, tmp_path, *recorded)
     assert "its password is not kept with a run: give data.mirrors= again" in lost.output
