@@ -31,7 +31,7 @@ def test_a_job_that_will_run_has_nothing_red(small: str, tmp_path: Path) -> None
 
 def test_anything_red_is_exit_code_1_with_the_fix(tmp_path: Path) -> None:
     config = tmp_path / "job.yaml"
-    config.write_text("train:\n  threads: 9999\n")
+    config.write_text("train:\n  threads: 4000\n")
     done = call(f"config={config}", "--only", "surroundings", "cores")
     assert done.returncode == 1
     first, second, last = done.stdout.splitlines()
