@@ -36,7 +36,7 @@ def test_anything_red_is_exit_code_1_with_the_fix(tmp_path: Path) -> None:
     assert done.returncode == 1
     first, second, last = done.stdout.splitlines()
     assert second.startswith("red     cores         ")
-    assert "x 9999 thread(s)" in second
+    assert "x 4000 thread(s)" in second
     assert second.endswith("-> train.threads=1, or 1 rank(s)")
     assert first.startswith("green   surroundings  ")
     assert last == "1 green, 1 red"
