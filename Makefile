@@ -21,7 +21,7 @@ setup-export: .venv/.synced-export ## ... and what `python -m src.export` needs
 setup-bench: .venv/.synced-bench ## ... and the peers that `make bench` compares with
 
 train: .venv/.synced-user ## train on 4 processes (RANKS=2, ARGS="train.epochs=1 ...")
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/torchrun --standalone --nproc_per_node=$(RANKS) -m src.train $(ARGS)
+	PYTHON=$(BIN)/python launch/local.sh $(RANKS) $(ARGS)
 
 test: .venv/.synced-dev ## run the tests but the slow ones: every promise once (ARGS="tests/run -k damaged")
 	$(BIN)/pytest $(WORKERS) -m "not slow" $(ARGS)

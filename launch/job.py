@@ -3,20 +3,29 @@
     python -m launch.job directory [key=value ...]      the run directory
     python -m launch.job verdict RUN BEFORE CODE        how the job ended, with the exit code for its launcher:
                                                         BEFORE is status.json at the start, CODE torchrun's exit code
-    python -m launch.job task FILE N                    the settings of an array's N-th task, each ended by a NUL
+    python -m launch.job task FILE N [key=value ...]    the settings of an array's N-th task, each ended by a NUL;
+                                                        key=value are those that all tasks share
     python -m launch.job ranks                          how many ranks this host takes
+    python -m launch.job host HEAD NODES JOB NODE_RANK MAX_RESTARTS
+                                                        the same, for a host of several
 
 Imports no torch: it also runs on a login node, and between two attempts.
 """
 
 import json
+import re
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src import config, environment
+if not __package__:  # `python launch/job.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src import config, environment, leaving
 from src.errors import UserError
+from src.launchers.variables import whole
 from src.run import layout
 from src.run.layout import ExitCode, State
 from src.schema import Config
@@ -40,16 +49,33 @@ def check(arguments: list[str]) -> Config:
     return settings
 
 
-def tasks(file: Path, key: str) -> list[list[str]]:
-    """The settings of each task of an array: one line for each task, with shell quoting.
+@dataclass(frozen=True)
+class Task:
+    """The settings of one task of an array, and the number of its line in the file."""
+
+    line: int
+    settings: list[str]
+
+    def check(self, file: Path, key: str, common: list[str]) -> Config:
+        """As `check` of the common settings and these. Raises UserError that names the file and the line."""
+        try:
+            return check([*common, *self.settings])
+        except UserError as error:
+            raise UserError(f"{key}={file}: line {self.line}: {error.message}", error.fix) from None
+
+
+def tasks(file: Path, key: str) -> list[Task]:
+    """The tasks of an array: one line for each task, with shell quoting.
 
     Empty lines and comments (a word that begins with #, to the end of the line) do not count. Raises UserError that
     names `key`, the option or variable that gave the file.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").replace("\r", "").split("\n")
     except OSError as error:
         raise UserError(f"{key}={file}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{key}={file}: is no text in UTF-8 (byte {error.start})") from None
     parsed = []
     for number, line in enumerate(lines, 1):
         try:
@@ -57,21 +83,42 @@ def tasks(file: Path, key: str) -> list[list[str]]:
         except ValueError as error:
             raise UserError(f"{key}={file}: line {number} cannot be read ({str(error).lower()})") from None
         comment = next((at for at, word in enumerate(words) if word.startswith("#")), len(words))
-        parsed.append(words[:comment])
-    if not (settings := [words for words in parsed if words]):
+        parsed.append(Task(number, words[:comment]))
+    if not (given := [task for task in parsed if task.settings]):
         raise UserError(f"{key}={file}: has no line of settings")
-    return settings
+    return given
 
 
-def task(file: Path, number: str) -> list[str]:
-    """The settings of the N-th task, counted from 1. Raises UserError."""
-    settings = tasks(file, "ARRAY_FILE")
-    if not number.isdigit() or not 1 <= int(number) <= len(settings):
+def task(file: Path, number: str, common: list[str] | None = None) -> list[str]:
+    """The settings of the N-th task, counted from 1, which fit the common ones. Raises UserError."""
+    given = tasks(file, "ARRAY_FILE")
+    at = whole(number) or 0
+    if not 1 <= at <= len(given):
         raise UserError(
             f"SLURM_ARRAY_TASK_ID={number}: not a task of ARRAY_FILE={file}",
-            fix=f"use sbatch --array=1-{len(settings)}",
+            fix=f"use sbatch --array=1-{len(given)}",
         )
-    return settings[int(number) - 1]
+    if common is not None:
+        given[at - 1].check(file, "ARRAY_FILE", common)
+    return given[at - 1].settings
+
+
+def check_host(head: str, nodes: str, job: str, rank: str, restarts: str) -> None:
+    """Raises UserError for what launch/node.sh cannot give to torchrun: the values of its variables."""
+    usage = "HEAD=host:port NODES=2 NODE_RANK=0 JOB=id launch/node.sh [key=value ...]"
+    if not head or not nodes or not job:
+        raise UserError(f"HEAD={head} NODES={nodes} JOB={job}: all three are needed", fix=usage)
+    if not re.fullmatch(r"\S+:[0-9]{1,5}", head):
+        raise UserError(f"HEAD={head}: must be host:port, the same on all hosts", fix=usage)
+    least, _, most = nodes.partition(":")
+    numbers = (whole(least), whole(most or least))
+    if not numbers[0] or not numbers[1] or numbers[0] > numbers[1]:
+        raise UserError(f"NODES={nodes}: must be a number of hosts, or least:most", fix=usage)
+    number = whole(rank)
+    if number is None or number >= numbers[1]:
+        raise UserError(f"NODE_RANK={rank}: the hosts of NODES={nodes} are numbered from 0 to {numbers[1] - 1}")
+    if whole(restarts) is None:
+        raise UserError(f"MAX_RESTARTS={restarts}: must be a whole number")
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[ExitCode, str]:
@@ -107,15 +154,19 @@ def main() -> None:
             print(layout.directory(check(arguments)))
         elif question == "ranks" and not arguments:
             print(environment.ranks_per_node())
-        elif question == "task" and len(arguments) == 2:
-            print("".join(f"{word}\0" for word in task(Path(arguments[0]), arguments[1])), end="")
+        elif question == "host" and len(arguments) == 5:
+            check_host(*arguments)
+            print(environment.ranks_per_node())
+        elif question == "task" and len(arguments) >= 2:
+            file, number, *common = arguments
+            print("".join(f"{word}\0" for word in task(Path(file), number, common)), end="")
         elif question == "verdict" and len(arguments) == 3:
             run, before, code = arguments
             answer, text = verdict(json.loads(before or "{}"), layout.read_status(Path(run)), int(code))
             print(f"{run}: {text}", flush=True)
             raise SystemExit(answer)
         else:
-            known = "`directory [key=value ...]`, `verdict RUN BEFORE CODE`, `task FILE N` or `ranks`"
+            known = "directory, verdict, task, ranks or host; see the docstring of launch/job.py"
             raise UserError(f"{question}: unknown question", fix=f"ask {known}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -123,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

@@ -19,5 +19,8 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then
 else
   ranks=$("$python" -m launch.job ranks)
 fi
-# Without a local address torchrun looks up the host's name, which takes minutes without a DNS server.
-exec "$python" -m launch.torchrun --standalone --local-addr=127.0.0.1 --nproc-per-node="$ranks" -m src.train "$@"
+if [[ -n ${!PET_@} ]]; then # torchrun takes its options' defaults from them: an earlier job's number of hosts, say
+  echo "warning: ${!PET_@}: not used by launch/local.sh" >&2
+  unset "${!PET_@}"
+fi
+exec "$python" -m launch.torchrun --standalone --nproc-per-node="$ranks" -m src.train "$@"

@@ -7,16 +7,19 @@
 # status.json (launch.job verdict) instead of torchrun.
 set -euo pipefail
 trap '' USR1 USR2 # ignore warning signals until launch.torchrun handles them
-: "${HEAD:?}" "${NODES:?}" "${JOB:?}"
+if [[ -n ${!PET_@} ]]; then # torchrun takes its options' defaults from them
+  echo "warning: ${!PET_@}: not used by launch/node.sh" >&2
+  unset "${!PET_@}"
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 read -ra python <<<"${PYTHON:-.venv/bin/python}"
 
-ranks=$("${python[@]}" -m launch.job ranks)
+node=${NODE_RANK:-${JOB_COMPLETION_INDEX:-${SLURM_NODEID:-0}}}
+ranks=$("${python[@]}" -m launch.job host "${HEAD:-}" "${NODES:-}" "${JOB:-}" "$node" "${MAX_RESTARTS:-3}")
 options=(--nnodes="$NODES" --nproc-per-node="$ranks" --max-restarts="${MAX_RESTARTS:-3}")
 # is_host: torchrun compares host names, which fails for a host with several names.
 options+=(--rdzv-backend=c10d --rdzv-endpoint="$HEAD" --rdzv-id="$JOB")
-node=${NODE_RANK:-${JOB_COMPLETION_INDEX:-${SLURM_NODEID:-0}}}
-options+=(--rdzv-conf="is_host=$((node == 0))${RDZV_CONF:+,$RDZV_CONF}")
+options+=(--rdzv-conf="is_host=$((10#$node == 0))${RDZV_CONF:+,$RDZV_CONF}")
 if [[ -n ${ADDRESS:-${SLURMD_NODENAME:-}} ]]; then
   options+=(--local-addr="${ADDRESS:-$SLURMD_NODENAME}")
 fi

@@ -17,8 +17,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+if not __package__:  # `python launch/submit.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from launch import job
-from src import config, files
+from src import config, files, leaving
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode
@@ -26,6 +29,16 @@ from src.schema import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
+PLACES = ("partition", "account", "qos", "constraint", "reservation")  # where a job runs: SBATCH_ACCOUNT is a default
+# What launch/ sets itself, or takes from an option of this program.
+OPTIONS = {"RANKS_PER_NODE": "--ranks-per-node", "IMAGE": "--image", "ARRAY_FILE": "--array"}
+OPTIONS |= {"MAX_REQUEUES": "--max-requeues"}
+OF_ANOTHER_JOB = re.compile(
+    r"(SLURM|SBATCH|SRUN|SALLOC|OMPI|PMI|PMIX|PET|TORCHELASTIC)_.*|SLURMD_NODENAME|CUDA_VISIBLE_DEVICES"
+    r"|(LOCAL_|GROUP_|ROLE_|NODE_)?RANK|(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE|MASTER_(ADDR|PORT)"
+    rf"|HEAD|NODES|JOB|ADDRESS|BY_STATUS|JOB_COMPLETION_INDEX|{'|'.join(OPTIONS)}"
+)
+OF_THE_CLUSTER = re.compile(r"SLURM_(CONF\w*|JWT|CLUSTERS|SACK\w*|TIME_FORMAT|DEBUG\w*)")
 MIN_WARNING_SECONDS = 60  # Slurm looks every 30 s which jobs to warn
 
 
@@ -76,16 +89,19 @@ def plan(options: argparse.Namespace) -> Submission:
             f"--warn={options.warn}: must be from {MIN_WARNING_SECONDS} s (Slurm looks every 30 s) to less than "
             f"--time={options.time} ({seconds} s)"
         )
-    tasks = _tasks(options)
-    checked = [_checked(settings, options) for settings in tasks]
+    tasks = job.tasks(options.array, "--array") if options.array else [job.Task(0, [])]
+    checked = [_checked(task, options) for task in tasks]
     runs = [layout.directory(settings) for settings in checked]
-    if repeated := {str(run) for run in runs if runs.count(run) > 1}:
-        raise UserError(f"--array={options.array}: several lines are the same run ({', '.join(sorted(repeated))})")
+    if repeated := {run for run in runs if runs.count(run) > 1}:
+        numbers = [str(task.line) for task, run in zip(tasks, runs, strict=True) if run in repeated]
+        which = f"lines {', '.join(numbers)}: several lines are the same run ({', '.join(sorted(map(str, repeated)))})"
+        raise UserError(f"--array={options.array}: {which}")
     folder = runs[0] / "launch"
     files = {"code.txt": _code()}
     if options.array:
-        lines = "".join(shlex.join(line) + "\n" for line in job.tasks(options.array, "--array"))
-        array_name = f"array-{hashlib.sha256(repr(tasks).encode()).hexdigest()[:8]}"
+        lines = "".join(shlex.join(task.settings) + "\n" for task in tasks)
+        words = [[*options.settings, *task.settings] for task in tasks]
+        array_name = f"array-{hashlib.sha256(repr(words).encode()).hexdigest()[:8]}"
         folder, files["settings.txt"] = Path(checked[0].run.root) / array_name, lines
     else:
         files["config.yaml"] = config.as_yaml(checked[0])
@@ -93,24 +109,37 @@ def plan(options: argparse.Namespace) -> Submission:
     return Submission(folder, _script(options, folder, checked[0], len(tasks)), files, runs)
 
 
-def _tasks(options: argparse.Namespace) -> list[list[str]]:
-    """The settings of each run."""
+def _checked(task: job.Task, options: argparse.Namespace) -> Config:
+    """The settings of a run. Raises UserError, with its line of an array, if they do not fit the nodes."""
     if not options.array:
-        return [options.settings]
-    return [[*options.settings, *line] for line in job.tasks(options.array, "--array")]
+        return _fitting(job.check(options.settings), options)
+    checked = task.check(options.array, "--array", options.settings)
+    try:
+        return _fitting(checked, options)
+    except UserError as error:
+        raise UserError(f"--array={options.array}: line {task.line}: {error.message}", error.fix) from None
 
 
-def _checked(settings: list[str], options: argparse.Namespace) -> Config:
-    """The settings of a run. Raises UserError if they do not fit the nodes."""
-    checked = job.check(settings)
+def _fitting(checked: Config, options: argparse.Namespace) -> Config:
+    """The settings, if they fit the nodes. Raises UserError."""
+    gpus, wanted, device = options.gpus_per_node, options.ranks_per_node, checked.train.device
     ranks = options.nodes * (_ranks_per_node(options) or options.cpus_per_node or 1)
     if checked.train.sync == "bitwise" and ranks > checked.train.shards:
         raise UserError(
             f"train.shards={checked.train.shards}: {ranks} ranks cannot share them",
             fix="raise it, or start fewer ranks",
         )
-    if checked.train.device == "cuda" and not options.gpus_per_node:
+    if device == "cuda" and not gpus:
         raise UserError("train.device=cuda: no GPUs requested", fix="add --gpus-per-node=")
+    if device == "cpu" and gpus:
+        raise UserError(
+            f"train.device=cpu: --gpus-per-node={gpus} would be idle",
+            fix="leave one of them out; --ranks-per-node= is the number of ranks on CPUs",
+        )
+    if gpus and wanted and gpus != wanted:
+        raise UserError(
+            f"--gpus-per-node={gpus} --ranks-per-node={wanted}: a node has a rank for each GPU", fix="leave one out"
+        )
     return checked
 
 
@@ -150,7 +179,7 @@ def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: 
     array = f"1-{tasks}" + (f"%{options.at_once}" if options.at_once else "") if options.array else None
     directives = {
         "job-name": options.name,
-        **{name: getattr(options, name) for name in ("partition", "account", "qos", "constraint", "reservation")},
+        **{name: _or_by_default(name, getattr(options, name)) for name in PLACES},
         **{name: getattr(options, name) for name in ("mem", "dependency", "nodes")},
         "ntasks-per-node": 1,
         "cpus-per-task": cpus,
@@ -182,6 +211,30 @@ def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: 
     )
 
 
+def _or_by_default(name: str, given: str | None) -> str | None:
+    """The option, or sbatch's own variable for it; inside another job the variable may be that job's."""
+    default = os.environ.get(f"SBATCH_{name.upper()}") or None
+    return given or (None if "SLURM_JOB_ID" in os.environ else default)
+
+
+def environment() -> dict[str, str]:
+    """The environment for sbatch, which hands it to the job: without what another job has left in it."""
+
+    def stays(name: str) -> bool:
+        return bool(OF_THE_CLUSTER.fullmatch(name)) or not OF_ANOTHER_JOB.fullmatch(name)
+
+    return {name: value for name, value in os.environ.items() if stays(name)}
+
+
+def _warn_of_variables() -> None:
+    """Say which variables a user may have meant for this job, and does not get."""
+    ignored = {name: option for name, option in OPTIONS.items() if os.environ.get(name)}
+    if "SLURM_JOB_ID" in os.environ:
+        ignored |= {f"SBATCH_{name.upper()}": f"--{name}" for name in PLACES if f"SBATCH_{name.upper()}" in os.environ}
+    for name, option in ignored.items():
+        print(f"warning: {name}={os.environ[name]}: not passed on to the job; {option}= is", file=sys.stderr)
+
+
 def submit(planned: Submission) -> str:
     """Write the files and submit the script; returns the job's number. Raises UserError if sbatch refuses."""
     planned.folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +242,10 @@ def submit(planned: Submission) -> str:
         (planned.folder / name).write_text(text, encoding="utf-8")
     try:
         done = subprocess.run(
-            ["sbatch", "--parsable", str(planned.folder / "job.sbatch")], capture_output=True, text=True
+            ["sbatch", "--parsable", str(planned.folder / "job.sbatch")],
+            env=environment(),
+            capture_output=True,
+            text=True,
         )
     except OSError:
         raise UserError(
@@ -202,10 +258,11 @@ def submit(planned: Submission) -> str:
 
 def main() -> None:
     """Submit, and print how to watch and stop the job; a UserError is one line and ExitCode.MISTAKE."""
-    options = parser().parse_args()
+    options = parser().parse_intermixed_args()
     os.chdir(ROOT)
     try:
         planned = plan(options)
+        _warn_of_variables()
         if options.dry_run:
             print(planned.script, end="")
             return
@@ -220,4 +277,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

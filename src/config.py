@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,9 @@ def _split(argument: str) -> tuple[str, str]:
             without_secrets(f"{argument}: settings are key=value without dashes"),
             fix=without_secrets(f"{advice} (--help lists all keys)"),
         )
+    if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that Python could not decode
+        encoding = sys.getfilesystemencoding()
+        raise UserError(f"{argument!a}: is not {encoding}", fix="set LC_ALL=C.UTF-8, or write it in UTF-8")
     return name, value
 
 
@@ -233,8 +237,8 @@ def _objection(setting: "dataclasses.Field[Any]", value: Any) -> str:
     """Why the setting cannot have this value, or ''."""
     limits = setting.metadata
     if not _is_of_type(setting.type, value):
-        nothing = '; in YAML a bare ~ is nothing: write "~"' if limits.get("is_path") and value is None else ""
-        return f"must be {TYPE_NAMES[setting.type]}{nothing}"
+        hint = '; in YAML a bare ~ is nothing: write "~"' if limits.get("is_path") and value is None else ""
+        return f"must be {TYPE_NAMES[setting.type]}{hint}"
     if "choices" in limits and value not in limits["choices"]:
         return f"must be one of {', '.join(limits['choices'])}"
     if "length" in limits and len(value) != limits["length"]:

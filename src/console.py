@@ -1,45 +1,55 @@
 """What a person sees: a live bar on a terminal, plain lines in a log, one line for an error."""
 
+import errno
 import json
 import os
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any, NoReturn, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol
 
-from src.environment import is_rank0
-from src.errors import JobFailed, ModelFailed, UserError
+from src import bar
+from src.bar import Bar, Reading
+from src.environment import reports_mistakes
+from src.errors import JobFailed, ModelFailed, OutputLost, UserError
 
 RANK0_SECONDS = 10.0  # rank 0 may be that much later; torchrun ends this wait when rank 0 has left
+LEFT = (errno.EPIPE, errno.EIO, errno.ECONNRESET)  # the reader has left (head, less), the terminal is gone
 MODEL_SECONDS = 2.0  # ... and of an error in the model's file perhaps this rank alone knows
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line (exit code 2), a foreseen failure into one too (exit code 1)."""
+def one_line_errors(of_ranks: bool = False) -> Iterator[None]:
+    """Turn a user's mistake into one line (exit code 2), a foreseen failure into one too (exit code 1).
+
+    `of_ranks`: all ranks make the same mistake, and one of them reports it. Other commands do, whatever RANK says.
+    """
     try:
         yield
     except ModelFailed as error:
         _tell_torchrun(str(error))  # the traceback is printed here, once
-        if not is_rank0():
+        if of_ranks and not reports_mistakes():
             _let_rank0_print(MODEL_SECONDS)
         print(error.traceback, end="", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
     except (UserError, JobFailed) as error:
-        if is_rank0() or isinstance(error, JobFailed):
+        silent = of_ranks and isinstance(error, UserError) and not reports_mistakes()
+        if not silent:
             print(f"error: {error}", file=sys.stderr, flush=True)
         _tell_torchrun(str(error))
-        if isinstance(error, UserError) and not is_rank0():
+        if silent:
             _let_rank0_print(RANK0_SECONDS)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except BrokenPipeError:  # whoever read the output (head, less) has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's last flush complains
-        raise SystemExit(141) from None
+    except OutputLost as lost:
+        if lost.errno in LEFT:
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        print(f"error: the output cannot be written ({lost.strerror})", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
     except Exception:
         _tell_torchrun(traceback.format_exc())
         raise
@@ -49,7 +59,7 @@ def _tell_torchrun(message: str) -> None:
     """Leave the message where torchrun looks for it: else its last lines are `error_file: <N/A>`."""
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
-        with open(file, "w") as stream:
+        with suppress(OSError), open(file, "w") as stream:  # an earlier torchrun's file is gone
             json.dump({"message": {"message": message, "extraInfo": extra}}, stream)
 
 
@@ -57,24 +67,6 @@ def _let_rank0_print(seconds: float) -> None:
     """All ranks make the same mistake: torchrun ends the others as soon as rank 0, which prints it, has left."""
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
         time.sleep(seconds)
-
-
-def run_and_leave(main: Callable[[], None]) -> NoReturn:
-    """Run `main` and end the process at once with its exit code.
-
-    Taking torch apart would cost 0.5 s a rank, and abort now and then where a process group was left open.
-    """
-    try:
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 class Position(Protocol):
@@ -94,7 +86,7 @@ class Console:
     def __init__(self, rank0: bool, epochs: int, batch: int, seconds: float) -> None:
         self._rank0, self._epochs, self._batch, self._seconds = rank0, epochs, batch, seconds
         self._began = self._printed = time.monotonic()
-        self._bar: Any = None
+        self._bar: Bar | None = None
         self._loss_sum, self._loss_items = 0.0, 0.0
         self._steps_per_epoch = 0
 
@@ -103,7 +95,7 @@ class Console:
         if not self._rank0:
             return
         if self._bar is not None:
-            self._bar.write(text)
+            self._bar.print(text)
         else:
             print(text, flush=True)
 
@@ -113,8 +105,11 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Print a line that must not be missed, on stderr."""
-        if self._rank0:
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+        if not self._rank0:
+            return
+        if self._bar is not None:
+            self._bar.clear()
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def rows(self, rows: dict[str, str]) -> None:
         """Print a row for each label and its text."""
@@ -124,42 +119,42 @@ class Console:
     def start(self, position: Position, steps_per_epoch: int) -> None:
         """Training begins: on a terminal, show the bar."""
         self._steps_per_epoch = steps_per_epoch
-        if self._rank0 and sys.stdout.isatty():
-            from tqdm import tqdm
-
-            total = steps_per_epoch * self._epochs
-            self._bar = tqdm(total=total, initial=position.step, unit="step", dynamic_ncols=True, file=sys.stdout)
+        if self._rank0 and bar.has_bar(sys.stdout):
+            self._bar = Bar(sys.stdout)
 
     def training(self, position: Position, loss: float, items: float, rate: float) -> None:
         """Show how far it is: `loss` is the mean over the `items` since the last call, `rate` samples per second."""
         if not self._rank0:
             return
-        self._loss_sum, self._loss_items = self._loss_sum + loss * items, self._loss_items + items
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:,.0f} samples/s", refresh=False)
-            self._bar.update(position.step - self._bar.n)
-        elif time.monotonic() - self._printed >= self._seconds:
+            self._bar.show(self._reading(position, loss, rate))
+            return
+        self._loss_sum, self._loss_items = self._loss_sum + loss * items, self._loss_items + items
+        if time.monotonic() - self._printed >= self._seconds:
             self._printed = time.monotonic()
-            steps_left = self._steps_per_epoch * self._epochs - position.step
-            left = timedelta(seconds=round(steps_left * self._batch / rate)) if rate else "?"
-            width = len(str(self._steps_per_epoch))
-            self.print(
-                f"{self._epoch(position)}  step {position.step_in_epoch:{width}}/{self._steps_per_epoch}  "
-                f"loss {self._loss_sum / self._loss_items:.4f}  {rate:,.0f} samples/s  {left} left"
-            )
+            self.print(bar.numbers(self._reading(position, self._loss_sum / self._loss_items, rate)))
             self._loss_sum, self._loss_items = 0.0, 0.0
+
+    def _reading(self, position: Position, loss: float, rate: float) -> Reading:
+        steps_left = self._steps_per_epoch * self._epochs - position.step
+        return Reading(
+            epoch=position.epoch + 1,
+            epochs=self._epochs,
+            step_in_epoch=position.step_in_epoch,
+            steps_per_epoch=self._steps_per_epoch,
+            loss=loss,
+            rate=rate,
+            left=steps_left * self._batch / rate if rate else None,
+        )
 
     def evaluation(self, position: Position, result: str) -> None:
         """Show an epoch's result on the test set."""
-        self.print(f"{self._epoch(position)}  test  {result}")
-
-    def _epoch(self, position: Position) -> str:
-        return f"epoch {position.epoch + 1:{len(str(self._epochs))}}/{self._epochs}"
+        self.print(f"{bar.epoch(position.epoch + 1, self._epochs)}  test  {result}")
 
     def stop(self) -> None:
         """Training is over: take the bar away."""
         if self._bar is not None:
-            self._bar.close()
+            self._bar.clear()
             self._bar = None
 
     def interrupted(self, reason: str, position: Position) -> None:

@@ -6,9 +6,9 @@
       PeerLost       another rank died, or did not come in time
       TryAgain       what is in the way passes by itself; exit code 75
 
-Unreachable (no source has a file of the data set) and Damaged (a checkpoint) are caught where there is another
-source or an earlier checkpoint. Whatever else is raised is a fault of this program or of the model's file, and
-keeps its traceback.
+OutputLost ends a command whose output cannot be written; a training drops what it cannot print. Unreachable (no source
+has a file of the data set) and Damaged (a checkpoint) are caught where there is another source or an earlier
+checkpoint. Whatever else is raised is a fault of this program or of the model's file, and keeps its traceback.
 """
 
 
@@ -50,6 +50,10 @@ class NonFinite(JobFailed):
 
 class Damaged(Exception):
     """A checkpoint's bytes are not those that were written; the message names the file."""
+
+
+class OutputLost(OSError):
+    """A command's standard output cannot be written: its reader has left, its terminal is gone, the disk is full."""
 
 
 class Unreachable(Exception):

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import files
+if not __package__:  # `python src/evaluate.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src import files, interrupts, leaving
 from src.console import one_line_errors
 from src.errors import UserError
 
@@ -25,8 +29,8 @@ def write(run: Trained, name: str, metrics: Metrics) -> Path:
     """Keep the result in the run's folder. Raises UserError."""
     file = run.path / f"evaluation-{name}.json"
     try:
-        text = json.dumps(metrics.as_dict() | {"checkpoint": run.checkpoint.name, "averaged": run.averaged})
-        files.write_text(file, text + "\n")
+        origin = {"checkpoint": run.checkpoint.name, "averaged": run.averaged}
+        files.write_text(file, json.dumps(metrics.as_dict() | origin) + "\n")
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror})", fix="leave --write out") from None
     return file
@@ -50,6 +54,7 @@ def main() -> None:
 
 def evaluate(path: Path, overrides: list[str], keep: bool, model_file: Path | None, averaged: bool) -> None:
     """Measure the run and print it; `keep` writes the result into the run's folder. Raises UserError."""
+    interrupts.exit_on_signal()
     from src import evaluation
     from src.run import trained
 
@@ -62,4 +67,4 @@ def evaluate(path: Path, overrides: list[str], keep: bool, model_file: Path | No
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

@@ -7,39 +7,124 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from src import files
+from src import files, leaving, temporary
+from src.launchers import slurm
 from src.run.layout import ELASTIC, RESTART, StopReason
 
-SIGNALS = {signal.Signals[name]: StopReason[name] for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")}
+NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+SIGNALS = {signal.Signals[name]: StopReason[name] for name in NAMES}
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # torchrun passes these on, then it kills
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # of a time limit; nodes ignore them until there is a handler
 LOOK_SECONDS = 0.5  # between looks at the STOP file and the clock
 REPEAT_SECONDS = 1.0  # torchrun repeats a terminal's Ctrl-C; a second one from the user comes later
 STUCK_SECONDS = 20.0  # torchrun and Slurm kill 30 s after SIGTERM; a rank stuck in a collective leaves before
 SLURM_MARGIN_SECONDS = 30.0
 AGENT_SECONDS = 10.0  # torchrun looks every 0.1 s whether a host joins or leaves
-PR_SET_PDEATHSIG = 1
 
 
-def exit_on_signal() -> None:
+def exit_on_signal(with_parent: bool = False) -> None:
     """Until `Interrupts` listens, a signal ends the process at once, without a traceback; so does torchrun's death.
 
-    The kernel is asked for SIGTERM when torchrun dies, even by kill -9 (Linux). To be called before torch is
-    imported, which takes seconds: ranks that torchrun orphans before that would wait minutes for its store.
+    Nothing is left in TMPDIR (src.temporary). To be called before torch is imported, which takes seconds: ranks that
+    torchrun orphans before that would wait minutes for its store. By default no other process's death counts: a shell
+    may leave a job behind. With `with_parent` it is the parent's.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    listener = _listen()
+    temporary.begin()
+    if process := os.getppid() if with_parent else _torchrun():
+        listener.follow(process)
+
+
+def _torchrun() -> int:
+    """The process of torchrun that started this rank, perhaps through a shell; 0 if none did.
+
+    It is the nearest one above that does not have the variable that it gave to this rank; a shell in between has it,
+    and a shell that inherits it from another job, and leaves, is none of it.
+    """
+    name = next((name for name in ("TORCHELASTIC_ERROR_FILE", "TORCHELASTIC_RUN_ID") if name in os.environ), "")
+    given, process = os.fsencode(f"{name}={os.environ.get(name, '')}"), os.getppid() if name else 0
+    try:
+        while process and given in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+            process = int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except OSError:  # another user's: no torchrun of this job
+        return 0
+    return process
+
+
+class _Listener:
+    """A thread that reads the numbers of signals from a pipe that the C level writes.
+
+    Handlers only exist so that a signal does not kill: the thread receives them even while the main thread sits in a
+    collective. `react` is given each number, `look` is called now and then.
+    """
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.react: Callable[[int], None] = _die
+        self.look: Callable[[], None] = lambda: None
+        self._reading, writing = os.pipe()
+        self._followed = 0
+        self._ended: int | None = None  # a descriptor that can be read when that process has ended
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            if not (number in (*WARNINGS, signal.SIGHUP) and signal.getsignal(number) is signal.SIG_IGN):
+                signal.signal(number, _nothing)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # printing from the background must not stop a training
+        threading.Thread(target=self._watch, daemon=True, name="interrupts").start()
+
+    def follow(self, process: int) -> None:
+        """Send this process SIGTERM when that one, not only the thread that started it, has ended."""
+        self._followed = process
+        with suppress(OSError, AttributeError):  # an old kernel: then `_watch` asks whether it is there
+            self._ended = os.pidfd_open(process)
+
+    def _watch(self) -> None:
+        while True:
+            handles = [self._reading] + ([self._ended] if self._ended is not None else [])
+            ready, _, _ = select.select(handles, [], [], LOOK_SECONDS)
+            for number in os.read(self._reading, 64) if self._reading in ready else b"":
+                self.react(number)
+            if self._followed and (self._ended in ready or not _is_there(self._followed)):
+                self._followed, self._ended = 0, None
+                os.kill(os.getpid(), signal.SIGTERM)
+            self.look()
+
+
+def _is_there(process: int) -> bool:
+    with suppress(PermissionError):  # another user's
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+_listener: _Listener | None = None
+
+
+def _listen() -> _Listener:
+    """This process's listener; a fork has none of its parent's threads."""
+    global _listener
+    if _listener is None or _listener.pid != os.getpid():
+        _listener = _Listener()
+    return _listener
+
+
+def _die(number: int) -> None:
+    """End the process by the signal, as if it had no handler, but leave nothing in TMPDIR."""
+    if number in SIGNALS:
+        temporary.end()
+        ctypes.CDLL(None).signal(number, None)  # None is SIG_DFL; Python's own function is for the main thread
+        os.kill(os.getpid(), number)
 
 
 class Interrupts:
-    """`reason` says why this rank should stop, None as long as it should not.
-
-    Handlers only exist so that a signal does not kill: a thread reads the signals' numbers from a pipe that
-    the C level writes, so it receives them even while the main thread sits in a collective.
-    """
+    """`reason` says why this rank should stop, None as long as it should not."""
 
     def __init__(self, stop_file: Path, max_minutes: float) -> None:
         self.reason: StopReason | None = None
@@ -48,14 +133,12 @@ class Interrupts:
         self._signalled = 0.0
         self._steps = 0
         self._patient = True  # until the first step: a start may take long
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        self._pipe = reading
+        listener = _listen()
+        listener.react, listener.look = self._signal, self._look
         for number in SIGNALS:
-            signal.signal(number, _nothing)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup's stays ignored
+                signal.signal(number, _nothing)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # launch.torchrun blocks what came too early
-        threading.Thread(target=self._watch, daemon=True, name="interrupts").start()
 
     def vote(self) -> bool:
         """Whether this rank wants to stop. Called once a step; costs nothing."""
@@ -86,22 +169,19 @@ class Interrupts:
             time.sleep(0.05)
         return not self._signalled
 
-    def _watch(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._pipe], [], [], LOOK_SECONDS)
-            for number in os.read(self._pipe, 64) if ready else b"":
-                self._signal(number)
-            if self.reason is None:
-                self.reason = self._other_reason()
+    def _look(self) -> None:
+        if self.reason is None:
+            self.reason = self._other_reason()
 
     def _signal(self, number: int) -> None:
         now = time.monotonic()
-        if number == signal.SIGINT and self._signalled and now - self._signalled > REPEAT_SECONDS:
-            os._exit(128 + signal.SIGINT)
+        again = number in (signal.SIGINT, signal.SIGQUIT) and self._signalled
+        if again and now - self._signalled > REPEAT_SECONDS:
+            leaving.end_now(128 + number)
         if number in SIGNALS and not self._signalled:
             self._signalled = now
             self.reason = self.reason or SIGNALS[signal.Signals(number)]
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if number in ENDING:
                 threading.Thread(target=self._leave_if_stuck, daemon=True).start()
 
     def _leave_if_stuck(self) -> None:
@@ -112,10 +192,10 @@ class Interrupts:
             if self._steps != steps or self._patient:
                 steps, since = self._steps, time.monotonic()
         print(f"{self.reason}: no step for {STUCK_SECONDS:.0f} s, leaving", file=sys.stderr, flush=True)
-        os._exit(128 + signal.SIGTERM)
+        leaving.end_now(128 + signal.SIGTERM)
 
     def _other_reason(self) -> StopReason | None:
-        if files.exists(self._stop_file):
+        if self._steps and files.exists(self._stop_file):  # before the first step it is an earlier job's
             return StopReason.STOP_FILE_RESTART if _text(self._stop_file) == RESTART else StopReason.STOP_FILE
         return self._deadline_reason if time.monotonic() > self._deadline else None
 
@@ -136,8 +216,5 @@ def _deadline(max_minutes: float) -> tuple[float, StopReason]:
     """When to stop (on the monotonic clock: the wall clock may jump), and the reason then."""
     now = time.monotonic()
     mine = now + max_minutes * 60 if max_minutes else float("inf")
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    left = float(end) - time.time() if end.isdigit() else float("inf")
-    # An end that is over belongs to an earlier job, or the clock is wrong: this one runs.
-    slurm = now + left - SLURM_MARGIN_SECONDS if left > 0 else float("inf")
-    return min((mine, StopReason.MAX_MINUTES), (slurm, StopReason.SLURM_TIME_LIMIT))
+    end = now + slurm.end_time() - time.time() - SLURM_MARGIN_SECONDS
+    return min((mine, StopReason.MAX_MINUTES), (end, StopReason.SLURM_TIME_LIMIT))

@@ -1,6 +1,7 @@
 """The parts of a training job, built in order; each knows by itself what rank 0 does and what all ranks do."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,12 +123,20 @@ class Job:
         if self.dataset.note:
             self.console.print(self.dataset.headline)
 
-    def _write_report(self) -> bool:
+    def stopped(self, reason: StopReason) -> None:
+        """Say why the run stopped and how it goes on, for people and for machines. It has saved."""
+        self.run.preempted(reason, self.state.progress)
+        self.console.interrupted(reason, self.state.progress)
+        if self.world.rank == 0:
+            self._write_report(stopped=True)
+        self.tracker.finish(None)
+
+    def _write_report(self, stopped: bool = False) -> bool:
         """The run on one page, report.html. Whatever goes wrong with it is a warning, and costs the run nothing."""
         try:
             from src.report import page  # only here: the start does not wait for it
 
-            page.at_the_end(self.run.path, self.settings, self.model, self.state.module, self.dataset)
+            page.at_the_end(self.run.path, self.settings, self.model, self.state.module, self.dataset, stopped)
         except Exception as error:
             path = self.run.path
             self.console.warn(f"{path}/report.html: not written ({error}); `python -m src.report {path}` writes it")
@@ -149,6 +158,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
     dataset = datasets.load(settings.data, world, console.print_any_rank)
     settings = run.on(settings, dataset)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((layout.directory(settings) / layout.COMPILED).absolute()))
     model, module, stand_in = build_model(settings, dataset, world)
     folder = Run(layout.directory(settings), world, settings, console.warn)
     interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
@@ -167,7 +177,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     generators = model_file.imports(model.path) & {"random", "numpy"}
     gradients = build_gradients(module, model.loss, train, world, stand_in, generators)
     tracker = Tracker(folder, settings, world, console.warn)
-    began = folder.begin(state.progress, origin)
+    began = folder.begin(state.progress, origin, batches.steps_per_epoch)
     tracker.begin(state.progress)
     console.print(dataset.headline)
     console.rows(banner(settings, world, dataset, module, gradients.name, tracker.name, f"{folder.path}{began}"))

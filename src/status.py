@@ -1,19 +1,24 @@
-"""A table of runs: python -m src.status [runs/] [--watch]"""
+"""A table of runs: python -m src.status [runs/] [--watch]
+
+With --follow and the folder of one run: what the run's own terminal shows, until it has ended. It goes on through
+requeues and restarts. Exit code 0: finished, 1: failed, 3: stopped by its user.
+"""
 
 import argparse
 import json
-import socket
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from src import files
+if not __package__:  # `python src/status.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src import files, follow, leaving
 from src.console import one_line_errors
 from src.errors import UserError
 from src.run import jsonl, layout, results
-from src.run.layout import State, read_status
-from src.run.lock import holder
+from src.run.layout import read_status
 
 HEAD = ("run", "state", "step", "result", "data", "ranks", "last event", "why")
 WATCH_SECONDS = 2.0
@@ -45,7 +50,7 @@ def row(run: Path) -> tuple[str, ...]:
     last = events[-1] if events else {}
     return (
         run.name,
-        state(run, status),
+        follow.state(run, status),
         str(max(status.get("step", 0), newest.get("step", 0))),
         result,
         status.get("data", ""),
@@ -53,20 +58,6 @@ def row(run: Path) -> tuple[str, ...]:
         f"{last.get('event', '')} {last.get('time', '')[:19].replace('T', ' ')}".strip(),
         why(status, events),
     )
-
-
-def state(run: Path, status: dict[str, Any]) -> str:
-    """What status.json says; "killed" where it says running and its process is no more.
-
-    Of a run on another host that cannot be known: its lock may not reach this one.
-    """
-    written = str(status.get("state", "?"))
-    if written == State.RUNNING and not holder(run):
-        try:
-            return "killed" if f"host {socket.gethostname()}," in (run / "lock").read_text() else written
-        except OSError:
-            return written
-    return written
 
 
 def _result(run: Path, test: dict[str, Any]) -> str:
@@ -117,8 +108,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.status", description=__doc__, formatter_class=raw)
     parser.add_argument("root", nargs="?", type=files.path, default=Path("runs"), help="folder of runs, or one run")
     parser.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    parser.add_argument("--follow", action="store_true", help="show one run as its own terminal does")
     chosen = parser.parse_args()
     with one_line_errors():
+        if chosen.follow:
+            raise SystemExit(follow.follow(chosen.root))
         while True:
             rows = [row(run) for run in runs(chosen.root)]
             text = table([HEAD, *rows]) if rows else f"{chosen.root}: no runs yet"
@@ -129,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

@@ -10,7 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from src import config, files
+if not __package__:  # `python src/track.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src import config, files, interrupts, leaving
 from src.console import one_line_errors
 from src.errors import JobFailed, UserError
 from src.run import layout
@@ -74,9 +77,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=files.path, metavar="RUN")
     chosen = parser.parse_args()
     with one_line_errors():
+        interrupts.exit_on_signal()
+        account.forget_other_runs()
         for path in chosen.runs:
             print(push(path))
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

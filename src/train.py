@@ -15,12 +15,19 @@ Nothing here imports torch until the settings are read: a mistake and a finished
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import config, console, environment, interrupts, limits
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else Ctrl-C prints which import it was in
+if not __package__:  # `python src/train.py`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src import config, console, environment, interrupts, leaving, limits, streams
 from src.run import layout
 from src.run.layout import ExitCode, StopReason
 from src.schema import Config
@@ -35,7 +42,8 @@ def main() -> None:
         with console.one_line_errors():
             print(config.help_text(sys.argv[1:]))
         return
-    with console.one_line_errors():
+    streams.guard(lossy=True)
+    with console.one_line_errors(of_ranks=True):
         settings = config.parse(sys.argv[1:])
         if nothing_left(settings):
             return
@@ -157,12 +165,10 @@ def finish(job: "Job", reason: StopReason | None) -> None:
         if reason is None:
             job.conclude()
             return
-        job.run.preempted(reason, progress)
-        job.console.interrupted(reason, progress)
-        job.tracker.finish(None)
+        job.stopped(reason)
     if job.interrupts.stopped_by_other_host(reason):
         raise SystemExit(ExitCode.TRY_AGAIN)
 
 
 if __name__ == "__main__":
-    console.run_and_leave(main)
+    leaving.run_and_leave(main)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from src.drill.workloads import WORKLOADS
 from src.run import jsonl, layout
 from src.run.layout import read_status
 from tests.helpers import strangers as strangers_room
@@ -63,6 +64,17 @@ def test_one_hash(settings: tuple[str, ...], tmp_path: Path) -> None:
     assert alone["lines"][-1]["kind"] == "test"
     for ranks in (2, 3, 5):
         assert results(train(ranks, tmp_path, str(ranks), *settings)) == alone, ranks
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.parametrize("model", sorted(WORKLOADS))
+def test_one_hash_of_each_model_of_the_tree(model: str, tmp_path: Path) -> None:
+    settings = (*WORKLOADS[model].settings, f"data.root={tmp_path / 'data'}", "train.max_steps=23", "log.every=2")
+    names = [one for one in settings if one.startswith("model.name")] or ["model.name=logistic"]
+    jobs = [good_job(ranks, tmp_path, *settings, *names, f"run.name={ranks}") for ranks in (1, 2, 3, 5, 8)]
+    first = results(jobs[0])
+    for job in jobs[1:]:
+        assert results(job) == first
 
 
 def test_through_kills_and_resizes(tmp_path: Path) -> None:

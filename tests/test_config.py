@@ -46,6 +46,7 @@ MISTAKES = {
     "optim.betas=[-1,0.9]": "must be at least 0",
     "optim.clip_norm=-1": "must be at least 0",
     "optim.nesterov=true": "needs optim.name=sgd and a momentum; give optim.momentum=0.9",
+    "run.name=caf\udce9": "set LC_ALL=C.UTF-8, or write it in UTF-8",
     "config=": "names no file; write config=FILE.yaml",
     "config=nowhere.yaml": "cannot be read (No such file or directory)",
 }
@@ -131,6 +132,26 @@ def test_mnist_yaml_is_the_default() -> None:
     assert config.parse([f"config={ROOT / 'configs/mnist.yaml'}"]) == config.parse([])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["optim.name=adamw", "optim.momentum=0.9"], "optim.momentum=0.9: adamw has none; use optim.betas="),
+        (["train.sync=bitwise", "train.micro_batch_size=8"], "train.micro_batch_size=8: with train.sync=bitwise the"),
+    ],
+)
+def test_settings_that_contradict_each_other(arguments: list[str], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        config.parse(arguments)
+    assert said in str(error.value)
+
+
+def test_a_list_of_numbers(tmp_path: Path) -> None:
+    assert config.parse(["optim.betas=[0,0.5]"]).optim.betas == [0.0, 0.5]
+    file = tmp_path / "x.yaml"
+    file.write_text("optim: {name: adamw, betas: [0.8, 0.9]}")
+    assert config.parse([f"config={file}"]).optim.betas == [0.8, 0.9]
+
+
 PATHS = ("data.root", "run.root", "checkpoint.resume", "data.mirrors", "model.name")
 
 
@@ -176,9 +197,7 @@ DOLLARS = (
 )
 
 
-@pytest.mark.parametrize(
-    "text", [*DOLLARS, "1e3", "yes", "null", "~", "# a", "caf\u00e9 \u4f60", "lone \udcff", "a: b", ""]
-)
+@pytest.mark.parametrize("text", [*DOLLARS, "1e3", "yes", "null", "~", "# a", "caf\u00e9 \u4f60", "a: b", ""])
 def test_text_is_text_and_reads_back(text: str, tmp_path: Path) -> None:
     settings = config.parse(
         [f"track.notes={text}", 'data.mirrors=["${a}", "b"]', f"model.name={ROOT}/src/models/logistic.py"]
@@ -261,23 +280,3 @@ def test_secrets_in_a_file_are_not_written_down(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         config.parse([f"config={tmp_path / 'mine.yaml'}"])
     assert "hunter2" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["optim.name=adamw", "optim.momentum=0.9"], "optim.momentum=0.9: adamw has none; use optim.betas="),
-        (["train.sync=bitwise", "train.micro_batch_size=8"], "train.micro_batch_size=8: with train.sync=bitwise the"),
-    ],
-)
-def test_settings_that_contradict_each_other(arguments: list[str], said: str) -> None:
-    with pytest.raises(UserError) as error:
-        config.parse(arguments)
-    assert said in str(error.value)
-
-
-def test_a_list_of_numbers(tmp_path: Path) -> None:
-    assert config.parse(["optim.betas=[0,0.5]"]).optim.betas == [0.0, 0.5]
-    file = tmp_path / "x.yaml"
-    file.write_text("optim: {name: adamw, betas: [0.8, 0.9]}")
-    assert config.parse([f"config={file}"]).optim.betas == [0.8, 0.9]

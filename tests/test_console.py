@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from src.console import Console, one_line_errors, run_and_leave
+from src import leaving
+from src.console import Console, one_line_errors
 from src.errors import JobFailed, ModelFailed, UserError
 from src.run.progress import Progress
+from tests.helpers.launched import given
 from tests.helpers.ranks import fork
 
 Captured = pytest.CaptureFixture[str]
@@ -35,7 +37,7 @@ def test_an_unexpected_error_keeps_its_traceback(tmp_path: Path) -> None:
         def main() -> None:
             raise ZeroDivisionError("by nothing")
 
-        run_and_leave(main)
+        leaving.end_now(leaving.exit_code(main))
 
     job = fork(1, work, tmp_path)
     assert job.codes == [1]
@@ -93,3 +95,33 @@ def test_an_error_in_the_model_s_file_is_its_own_traceback(
     assert end.value.code == 1
     assert capsys.readouterr().err == "Traceback ...\nValueError: no\n"
     assert json.loads((tmp_path / "error.json").read_text())["message"]["message"] == "ValueError: no"
+
+
+@pytest.mark.parametrize(
+    ("of_ranks", "variables", "prints"),
+    [
+        (False, "RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2", True),  # a command that is no rank
+        (False, "RANK=abc", True),
+        (False, "SLURM_PROCID=3 SLURM_STEP_NUM_TASKS=4 SLURM_STEP_NODELIST=n SLURM_LOCALID=3", True),
+        (True, "RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 TORCHELASTIC_RUN_ID=x", False),
+        (True, "RANK=1 WORLD_SIZE=2", True),  # in a pod of its own, with a log of its own
+        (True, "RANK=7 WORLD_SIZE=2", True),
+        (True, "SLURM_PROCID=3 SLURM_STEP_NUM_TASKS=4 SLURM_STEP_NODELIST=n SLURM_LOCALID=3", False),
+        (True, "SLURM_PROCID=2 SLURM_STEP_NUM_TASKS=4 SLURM_STEP_NODELIST=n[1-2] SLURM_LOCALID=0", True),
+    ],
+)
+def test_who_reports_a_mistake(
+    of_ranks: bool, variables: str, prints: bool, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    given(monkeypatch, variables)
+    with pytest.raises(SystemExit) as end, one_line_errors(of_ranks):
+        raise UserError("optim.lr=-1: must be above 0")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: optim.lr=-1: must be above 0\n" * prints
+
+
+def test_the_error_file_of_a_torchrun_that_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", "/no/such/folder/error.json")
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        raise UserError("a mistake")
+    assert (end.value.code, capsys.readouterr().err) == (2, "error: a mistake\n")

@@ -1,4 +1,4 @@
-"""How many ranks a host takes: one rule for the launchers and the doctor."""
+"""This process's rank, and how many ranks a host takes: one rule for the launchers and the doctor."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 
 from src import environment
 from src.errors import UserError
+from tests.helpers.launched import given
 from tests.helpers.ranks import ROOT
 
 AVAILABLE = sorted(os.sched_getaffinity(0))
@@ -139,3 +140,80 @@ def test_a_launcher_ends_with_the_error_of_the_rule(script: str, python: str) ->
     done = subprocess.run([script], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: RANKS_PER_NODE=x: must be a whole number of at least 1\n"
+
+
+def test_a_world_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variables in ("", "RANK= WORLD_SIZE= LOCAL_RANK=", "RANK=0 WORLD_SIZE=1", "MASTER_ADDR=a MASTER_PORT=1"):
+        given(monkeypatch, variables)
+        assert environment.ranks() == environment.Ranks()
+        assert environment.reports_mistakes()
+
+
+def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, "RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 TORCHELASTIC_RUN_ID=x")
+    found = environment.ranks()
+    assert (found.rank, found.size, found.local_rank, found.local_size, found.by_torchrun) == (3, 4, 1, 2, True)
+    assert not environment.reports_mistakes(), "torchrun shows them, and rank 0 prints them"
+
+
+@pytest.mark.parametrize(
+    ("variables", "local", "reports"),
+    [
+        ("RANK=3 WORLD_SIZE=4", (None, None), True),
+        ("RANK=3 WORLD_SIZE=4 LOCAL_RANK=1", (1, None), False),
+        ("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=4 SLURM_STEP_NODELIST=n[1-2] SLURM_LOCALID=0", (0, None), True),
+        ("PMI_RANK=1 PMI_SIZE=2 MPI_LOCALRANKID=1 MPI_LOCALNRANKS=2", (1, None), False),
+    ],
+)
+def test_what_is_not_said_of_this_host_is_not_assumed(
+    variables: str, local: tuple[int | None, int | None], reports: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(monkeypatch, variables)
+    found = environment.ranks()
+    assert ((found.local_rank, found.local_size), found.by_torchrun) == (local, False)
+    assert environment.reports_mistakes() == reports
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ("RANK=abc WORLD_SIZE=2", "RANK=abc: must be a whole number"),
+        ("RANK=0 WORLD_SIZE=2x", "WORLD_SIZE=2x: must be a whole number"),
+        ("RANK=\u00b2 WORLD_SIZE=3", "RANK=\u00b2: must be a whole number"),
+        ("RANK=0 WORLD_SIZE=0", "RANK=0 WORLD_SIZE=0: the rank must be below the world size"),
+        ("RANK=5 WORLD_SIZE=2", "RANK=5 WORLD_SIZE=2: the rank must be below the world size"),
+        ("RANK=0", "RANK=0: set, but WORLD_SIZE is not"),
+        ("WORLD_SIZE=2", "WORLD_SIZE=2: set, but RANK is not"),
+        ("LOCAL_RANK=1 LOCAL_WORLD_SIZE=2", "LOCAL_RANK=1 LOCAL_WORLD_SIZE=2: set, but RANK is not"),
+        ("RANK=0 WORLD_SIZE=4 LOCAL_RANK=x", "LOCAL_RANK=x: must be a whole number"),
+        ("RANK=0 WORLD_SIZE=4 LOCAL_RANK=2 LOCAL_WORLD_SIZE=2", "LOCAL_RANK < LOCAL_WORLD_SIZE <= WORLD_SIZE is not"),
+        ("RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=4", "LOCAL_RANK < LOCAL_WORLD_SIZE <= WORLD_SIZE is not"),
+        ("RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=0", "LOCAL_RANK < LOCAL_WORLD_SIZE <= WORLD_SIZE is not"),
+    ],
+)
+def test_impossible_variables_are_one_line_with_the_way_out(
+    variables: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(monkeypatch, variables)
+    with pytest.raises(UserError) as error:
+        environment.ranks()
+    assert said in str(error.value)
+    assert "env -u RANK" in error.value.fix
+    assert environment.reports_mistakes()
+
+
+def test_ranks_on_hosts_of_which_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_LOCAL_SIZE=2")
+    with pytest.raises(
+        UserError, match=r"nothing says where the first one is; mpirun with MASTER_ADDR=.*launch/node.sh"
+    ):
+        environment.ranks()
+    monkeypatch.setenv("MASTER_ADDR", "n1")
+    assert environment.ranks().size == 4
+
+
+def test_what_slurm_allocates_may_be_rubbish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 3})
+    for value in ("0", "many", "-1", "\u00b2", ""):
+        given(monkeypatch, f"SLURM_JOB_ID=7 SLURM_CPUS_ON_NODE={value} SLURM_GPUS_ON_NODE={value}")
+        assert environment.ranks_per_node() == 3

@@ -1,19 +1,14 @@
 """Stopping: on any request all ranks stop after the same step and save, and the same command resumes."""
 
 import contextlib
-import fcntl
 import os
-import pty
 import random
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +18,7 @@ from src.drill.scenarios import alive
 from src.run import jsonl
 from src.run.layout import read_status
 from tests.helpers.ranks import ROOT, Forked, Job, fork, good_job, start_job, torchrun
+from tests.helpers.terminals import terminal
 
 SETTINGS = ("data.name=idx", "train.sync=bitwise", "run.name=r", "log.every=10", "track.wandb=disabled")
 LONG = (*SETTINGS, "train.epochs=400", "train.global_batch_size=16")
@@ -64,8 +60,9 @@ def end(process: "subprocess.Popen[str]") -> str:
     return output
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
-def test_a_signal_to_one_rank_stops_all(name: str, small: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", interrupts.NAMES)
+def test_a_signal_to_one_rank_stops_all(name: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)  # these tests may run under nohup
     started = job(small, tmp_path)
     reach(tmp_path, 20)
     os.kill(started.pids[1], getattr(signal, name))
@@ -79,6 +76,8 @@ def test_a_signal_to_one_rank_stops_all(name: str, small: str, tmp_path: Path) -
     assert [event["event"] for event in events][-2:] == ["checkpoint", "stop"]
     assert events[-1]["step"] == status["step"]
     assert (done.run / "checkpoints" / f"step-{status['step']:08d}.pt").exists()
+    assert f'"reason": "{name}"' in (done.run / "events.jsonl").read_text()
+    assert "<title>" in (done.run / "report.html").read_text(), "a run that was stopped has its report too"
 
 
 def test_the_stop_file_and_then_the_same_command(small: str, tmp_path: Path) -> None:
@@ -108,6 +107,13 @@ def test_the_end_time_of_a_slurm_job(small: str, tmp_path: Path) -> None:
     end_time = int(time.time() + interrupts.SLURM_MARGIN_SECONDS) + 3
     done = job(small, tmp_path, environment={"SLURM_JOB_END_TIME": str(end_time)}).wait()
     assert read_status(done.run)["reason"] == "Slurm's time limit"
+
+
+def test_the_end_time_of_a_slurm_job_that_is_over(small: str, tmp_path: Path) -> None:
+    """A shell that was opened in a job outlives it, with its variables."""
+    left = {"SLURM_JOB_END_TIME": str(int(time.time()) - 99), "SLURM_JOB_ID": "7"}
+    done = job(small, tmp_path, "train.epochs=1", environment=left).wait()
+    assert read_status(done.run)["state"] == "finished"
 
 
 def test_kill_9_of_torchrun_leaves_no_process(small: str, tmp_path: Path) -> None:
@@ -178,49 +184,11 @@ def test_a_terminal_shows_a_bar_and_one_line_for_ctrl_c(small: str, tmp_path: Pa
         reach(tmp_path, 200)
         shown = screen.until_ctrl_c()
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    bars = re.findall(r"\r[^\n]*?\| (\d+)/25600 \[.*?loss 0\.\d{4}, [\d,]+ samples/s", shown)
+    bars = re.findall(r"\r\x1b\[Kepoch +(\d+)/400  step [\d ]\d/64  loss 0\.\d{4}  [\d,]+ samples/s", shown)
     assert len(set(bars)) > 1, shown
     assert shown.count("stopped  SIGINT: saved at epoch") == 1
-    assert shown.endswith("; run the same command to go on\r\n")
+    assert re.search(r"\r\x1b\[Kstopped  SIGINT.*; run the same command to go on\r\n$", shown), "the bar is left"
     assert "Traceback" not in shown
-
-
-class Screen:
-    """A terminal: what its process has printed."""
-
-    def __init__(self, handle: int) -> None:
-        self.handle, self.shown = handle, b""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):  # the process is gone
-            while some := os.read(self.handle, 4096):
-                self.shown += some
-
-    def until_ctrl_c(self) -> str:
-        """Press Ctrl-C; returns all that was printed until the process ended."""
-        os.write(self.handle, b"\x03")
-        self._reader.join(timeout=240)
-        assert not self._reader.is_alive()
-        return self.shown.decode()
-
-
-@contextlib.contextmanager
-def terminal(command: list[str]) -> Iterator[tuple[int, Screen]]:
-    """Start a command on a terminal of 24 x 100."""
-    pid, handle = pty.fork()
-    if pid == 0:
-        os.chdir(ROOT)
-        os.execv(command[0], command)
-    fcntl.ioctl(handle, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    try:
-        yield pid, Screen(handle)
-    finally:
-        with contextlib.suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG) == (0, 0):  # only a failed test leaves it
-                os.kill(pid, signal.SIGKILL)
-        os.close(handle)
 
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from src.run import jsonl
+from src.run import jsonl, layout
 from src.run.layout import read_status
-from tests.helpers.ranks import good_job, run_job
+from tests.helpers.ranks import ROOT, good_job, run_job
 
 
 def settings(small: str, *more: str) -> tuple[str, ...]:
@@ -54,3 +54,23 @@ def test_an_evaluation_is_repeated_after_a_kill_and_recorded_once(small: str, tm
     tests = [line for line in jsonl.read(resumed.run / "metrics.jsonl") if line["kind"] == "test"]
     assert tests == [line for line in jsonl.read(whole.run / "metrics.jsonl") if line["kind"] == "test"]
     assert read_status(resumed.run)["weights_sha256"] == read_status(whole.run)["weights_sha256"]
+
+
+COMPILES = """
+
+def build(settings, data, build=build):
+    import os, pathlib
+    pathlib.Path(os.environ["FOUND"]).write_text(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    return build(settings, data)
+"""
+
+
+def test_what_a_model_compiles_is_kept_in_its_run(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In TMPDIR it would be left behind, or be gone for the next start."""
+    found, model = tmp_path / "found", tmp_path / "mine.py"
+    model.write_text((ROOT / "src" / "models" / "logistic.py").read_text() + COMPILES)
+    monkeypatch.setenv("FOUND", str(found))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    done = good_job(1, tmp_path, *settings(small), f"model.name={model}")
+    assert found.read_text() == str(done.run / layout.COMPILED)
+    assert not (done.run / layout.COMPILED).exists(), "nothing was compiled"

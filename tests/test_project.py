@@ -116,6 +116,17 @@ def test_help_does_not_import_torch_and_can_be_read(name: str) -> None:
         assert docstring in done.stdout
 
 
+@pytest.mark.parametrize("name", [*(f"src/{name}" for name in COMMANDS), "launch/submit", "launch/torchrun"])
+def test_a_command_may_be_named_by_its_file(name: str, tmp_path: Path) -> None:
+    """As in `torchrun src/train.py`, in whatever folder."""
+    file = ROOT / name if (ROOT / name).is_dir() else ROOT / f"{name}.py"
+    help_wanted = ["-m", "src.train", "--help"] if name == "launch/torchrun" else ["--help"]
+    command = [sys.executable, str(file), *help_wanted]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) > 4
+
+
 def test_status_does_not_import_torch(tmp_path: Path) -> None:
     script = "import sys; sys.argv = ['status', sys.argv[1]]; from src import status; status.main()"
     script += "; assert not {'torch', 'numpy'} & set(sys.modules)"

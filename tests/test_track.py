@@ -52,3 +52,15 @@ def test_push_refuses_a_run_that_is_training(small: str, tmp_path: Path, monkeyp
     os.close(lock)
     assert done.returncode == 2
     assert "is in use by host " in done.stderr
+
+
+def test_an_exported_id_is_not_that_of_all_that_are_pushed(small: str, tmp_path: Path) -> None:
+    runs = [tmp_path / name / "runs" / "x" for name in ("a", "b")]
+    for run in runs:
+        train(small, run.parents[1], "train.epochs=1")
+    exported = {"WANDB_RUN_ID": identity(runs[0]), "WANDB_SWEEP_ID": "of another shell"}
+    with WandbServer() as server:
+        for run in runs:
+            assert push(run, run.parents[1], **server.environment, **exported).returncode == 0
+        assert list(server.runs) == [identity(run) for run in runs]
+        assert [received(server.runs[identity(run)].history) for run in runs] == [expected(run) for run in runs]

@@ -3,6 +3,7 @@
 examination        CHECKS, examine, report
 findings           Plan, the input of a check, and Finding, its result
 host_checks        software versions, GPUs, processors, shared memory, scheduler or container
+environment_checks  variables, limits
 network_checks     host name, interface, port, other hosts, W&B
 storage_checks     data set, run's directory, free space
 rehearsal          two real ranks that sum gradients

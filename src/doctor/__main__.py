@@ -5,16 +5,21 @@ code 1 if anything is red.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
-from src import config, console, environment, limits
+if not __package__:  # `python src/doctor`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from src import config, console, environment, interrupts, leaving, limits
 from src.doctor.findings import Plan
 from src.errors import UserError
 from src.schema import LONGEST
 
 SECONDS = 30.0  # two ranks start in 4 s; in 20 s if five processes share a core
 NAMES = (
-    *("versions", "surroundings", "gpus", "cores", "memory", "limits", "host name", "interface", "port", "hosts"),
-    *("all-reduce", "data", "run", "disk", "wandb"),
+    *("versions", "surroundings", "variables", "limits", "gpus", "cores", "memory", "host name", "interface", "port"),
+    *("hosts", "all-reduce", "data", "run", "disk", "wandb"),
 )
 
 
@@ -37,6 +42,7 @@ def main() -> None:
         if chosen.ranks < 0:
             raise UserError(f"--ranks={chosen.ranks}: must be at least 1")
         ranks = chosen.ranks or environment.ranks_per_node()
+        interrupts.exit_on_signal()
         with limits.loading("torch"):  # --help does not wait for it
             from src.doctor import examination, network_checks
 
@@ -45,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    console.run_and_leave(main)
+    leaving.run_and_leave(main)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from src import files
-from src.doctor import host_checks, network_checks, rehearsal, storage_checks
+from src.doctor import environment_checks, host_checks, network_checks, rehearsal, storage_checks
 from src.doctor.findings import Finding, Plan, red
 from src.errors import JobFailed, UserError
 
@@ -30,10 +30,11 @@ NFS = "on another file system (a dead NFS server?)"
 CHECKS = {
     "versions": Check(host_checks.versions, "make setup"),
     "surroundings": Check(host_checks.surroundings),
+    "variables": Check(environment_checks.variables),
+    "limits": Check(host_checks.process_limits),
     "gpus": Check(host_checks.gpus, "look at nvidia-smi, or use train.device=cpu"),
     "cores": Check(host_checks.cores),
     "memory": Check(host_checks.memory, "train.exchange=backend does not use /dev/shm"),
-    "limits": Check(host_checks.process_limits),
     "host name": Check(network_checks.name, NAME_SERVER),
     "interface": Check(network_checks.interface, NAME_SERVER),
     "port": Check(network_checks.port),

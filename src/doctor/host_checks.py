@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import resource
 import shutil
 import tempfile
 import time
@@ -17,6 +18,7 @@ from src.doctor.model_size import parameters
 from src.errors import UserError
 from src.gradients import build as gradients
 from src.gradients import shared_memory
+from src.launchers import slurm
 from src.world import world as worlds
 from src.world.world import World
 
@@ -124,9 +126,11 @@ def surroundings(plan: Plan) -> Finding:
 
 def _time_limit() -> str:
     """When the Slurm job ends, '' if that is not known."""
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    end = slurm.end_time()
+    if end == float("inf"):
+        return ""
     try:
-        return f"; the ranks save 30 s before its end at {time.strftime('%F %T', time.localtime(int(end)))}"
+        return f"; the ranks save 30 s before its end at {time.strftime('%F %T', time.localtime(end))}"
     except (ValueError, OverflowError, OSError):
         return ""
 
@@ -140,4 +144,7 @@ def process_limits(plan: Plan) -> Finding:
     hosts = 1 + len(plan.nodes)
     if found := limits.too_low(checkpoint, OPEN_FILES + 4 * plan.ranks * hosts):
         return red("; ".join(text for text, _ in found), "; ".join(fix for _, fix in found))
+    seconds = resource.getrlimit(resource.RLIMIT_CPU)[0]
+    if seconds != resource.RLIM_INFINITY:
+        return yellow(f"the kernel ends a rank after {seconds} s of CPU time", "ulimit -t unlimited")
     return green("address space, size of a file and open files suffice")

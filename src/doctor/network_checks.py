@@ -1,13 +1,11 @@
 """Checks of the network: host name, interface, port, the other hosts and their clocks, W&B."""
 
 import base64
-import fcntl
 import importlib.util
 import json
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import time
 import urllib.error
@@ -18,11 +16,12 @@ from contextlib import contextmanager
 from http.client import HTTPException
 
 from src.doctor.findings import Finding, Plan, green, red, yellow
-from src.errors import UserError
+from src.launchers import slurm
+from src.launchers.variables import whole
 from src.tracking import account
+from src.world import interfaces
 
 PORT = 29500  # torchrun's default
-SIOCGIFADDR = 0x8915
 SLOW_SECONDS = 2.0
 WANDB_SECONDS = 5.0
 MAX_CLOCK_DIFFERENCE_SECONDS = 1.0, 5.0  # yellow above the first, red above the second
@@ -36,31 +35,17 @@ def name(plan: Plan) -> Finding:
     """Whether this host's name resolves to an address that other hosts can use."""
     hostname, began = socket.gethostname(), time.monotonic()
     fix = f"a line in /etc/hosts: ADDRESS {hostname}"
-    try:
-        address = socket.gethostbyname(hostname)
-    except OSError as error:
+    if not (found := interfaces.resolve(hostname)):
         # launch/ and `make train` give torchrun an address. Plain torchrun resolves the name, which takes minutes.
-        return (red if plan.nodes else yellow)(f"{hostname}: does not resolve ({error.strerror or error})", fix)
+        return (red if plan.nodes else yellow)(f"{hostname}: does not resolve", fix)
+    address = found[0]
     seconds = time.monotonic() - began
-    if plan.nodes and address.startswith("127.") and not os.environ.get("GLOO_SOCKET_IFNAME"):
+    if plan.nodes and interfaces.is_loopback(address) and not os.environ.get("GLOO_SOCKET_IFNAME"):
         fix = f"give {hostname} its network address in /etc/hosts, or set GLOO_SOCKET_IFNAME=eth0 on every host"
         return red(f"{hostname} is {address}, a loopback address that other hosts cannot use", fix)
     if seconds > SLOW_SECONDS:
         return yellow(f"{hostname} is {address}, resolved in {seconds:.1f} s", fix)
     return green(f"{hostname} is {address}")
-
-
-def interfaces() -> dict[str, str]:
-    """The IPv4 address of each network interface that has one."""
-    addresses = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, interface in socket.if_nameindex():
-            try:
-                answer = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
-            except OSError:
-                continue
-            addresses[interface] = socket.inet_ntoa(answer[20:24])
-    return addresses
 
 
 def gloo_interface(plan: Plan) -> str:
@@ -72,38 +57,35 @@ def gloo_interface(plan: Plan) -> str:
         return named
     if not plan.nodes:
         return "lo"
-    try:
-        host_address = socket.gethostbyname(socket.gethostname())
-    except OSError:
-        return ""
-    return next((interface for interface, address in interfaces().items() if address == host_address), "")
+    return next(filter(None, map(interfaces.of, interfaces.resolve(socket.gethostname()))), "")
 
 
 def interface(plan: Plan) -> Finding:
     """Whether gloo has an interface through which the ranks can connect."""
-    available, chosen = interfaces(), gloo_interface(plan)
-    listed = ", ".join(f"{interface} {address}" for interface, address in available.items()) or "none is up"
+    available, chosen = interfaces.addresses(), gloo_interface(plan).split(",")[0]
+    listed = ", ".join(f"{name} {addresses[0]}" for name, addresses in available.items()) or "none is up"
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        named = os.environ.get(variable, "")
-        if named and not named.startswith(("^", "=")) and not set(named.split(",")) & available.keys():
+        if interfaces.missing(variable, available):
+            named = os.environ[variable]
             return red(f"{variable}={named}: no such interface with an address ({listed})", f"unset {variable}")
-    if chosen.split(",")[0] not in available:
+    if chosen not in available:
         fix = "ip link set lo up" if chosen == "lo" else "GLOO_SOCKET_IFNAME= one that the other hosts can reach"
         return red(f"gloo has no interface {chosen or 'for the host name'} ({listed})", fix)
-    if plan.nodes and available[chosen.split(",")[0]].startswith("127."):
+    address = available[chosen][0]
+    if plan.nodes and interfaces.is_loopback(address):
         return red(f"gloo uses {chosen}: the other hosts cannot reach it ({listed})", "GLOO_SOCKET_IFNAME= another one")
-    return green(f"gloo uses {chosen} ({available[chosen.split(',')[0]]})")
+    return green(f"gloo uses {chosen} ({address})")
 
 
 def port(plan: Plan) -> Finding:
     """Whether the port of the rendezvous is free."""
     job, given = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("MASTER_PORT", str(PORT))
-    if job.isdigit() and "MASTER_PORT" not in os.environ:
-        given = str(20_000 + int(job) % 10_000)  # as launch/slurm.sbatch does
-    if not given.isdigit() or not 0 < int(given) < 65536:
-        return red(f"MASTER_PORT={given}: not a port", "unset MASTER_PORT")
+    if (number := whole(job)) is not None and "MASTER_PORT" not in os.environ:
+        given = str(20_000 + number % 10_000)  # as launch/slurm.sbatch does
+    if not 0 < (whole(given) or 0) < 65536:
+        return red(f"MASTER_PORT={given[:60]}: not a port", "unset MASTER_PORT")
     try:
-        socket.create_server(("", int(given))).close()
+        _listen(int(given)).close()
     except OSError as error:
         return red(f"port {given}: {os.strerror(error.errno or 0).lower()}", "torchrun --standalone, or --master-port=")
     return green(f"port {given} is free")
@@ -149,13 +131,7 @@ def _objection(server: str, key: str) -> str:
 def hosts(given: str) -> list[str]:
     """The other hosts in a list such as a,b or node[1-4]; by default those of the Slurm job. Raises UserError."""
     text = given or (os.environ.get("SLURM_JOB_NODELIST", "") if "SLURM_JOB_ID" in os.environ else "")
-    names = text.split(",")
-    if "[" in text:
-        try:
-            done = subprocess.run(["scontrol", "show", "hostnames", text], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            raise UserError(f"--nodes={text}: scontrol cannot expand it on this host", fix="write a,b,c") from None
-        names = done.stdout.split()
+    names = slurm.expand(text)
     hostname = socket.gethostname()
     this_host = {hostname, hostname.partition(".")[0], os.environ.get("SLURMD_NODENAME", hostname), "localhost"}
     return [host.strip() for host in names if host.strip() and host.strip() not in this_host]
@@ -192,8 +168,16 @@ def clocks(plan: Plan) -> Finding:
 @contextmanager
 def _listening(plan: Plan) -> Iterator[tuple[str, int]]:
     """The address and port of a socket on this host that accepts connections."""
-    with socket.create_server(("", 0), backlog=128) as server:
-        yield interfaces().get(gloo_interface(plan).split(",")[0]) or socket.gethostname(), server.getsockname()[1]
+    with _listen(0) as server:
+        mine = interfaces.addresses().get(gloo_interface(plan).split(",")[0]) or [socket.gethostname()]
+        yield mine[0], server.getsockname()[1]
+
+
+def _listen(number: int) -> socket.socket:
+    """A socket that accepts connections to this port, of IPv4 and IPv6 where there is both."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", number), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
+    return socket.create_server(("", number), backlog=128)
 
 
 def _ask(program: str, host: str, command: str) -> tuple[float | None, str]:

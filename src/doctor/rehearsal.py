@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from src import config, console, interrupts
+from src import config, console, interrupts, leaving
 from src.data.loader import MicroBatch
 from src.doctor import network_checks
 from src.doctor.findings import Finding, Plan, green, red
 from src.doctor.model_size import parameters
 from src.gradients import build as gradients
 from src.schema import Config
+from src.world import interfaces
 from src.world import world as worlds
 from src.world.world import World
 
@@ -86,14 +87,15 @@ def _start(plan: Plan) -> "subprocess.Popen[str]":
 
 def free_port() -> int:
     """A free port of the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    address = interfaces.loopback()
+    with socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
         return int(server.getsockname()[1])
 
 
 def rank() -> None:
     """The main function of a rank; rank 0 prints the result as JSON."""
-    interrupts.exit_on_signal()
-    with console.one_line_errors():
+    interrupts.exit_on_signal(with_parent=True)
+    with console.one_line_errors(of_ranks=True):
         settings = config.parse(sys.argv[1:])
         with worlds.join(settings.train) as world:
             answer = rehearse(settings, world)
@@ -103,14 +105,14 @@ def rank() -> None:
 
 def main() -> None:
     """Fork the ranks, and end both if one fails."""
-    interrupts.exit_on_signal()
     torch.optim.SGD([torch.zeros(1)])  # imports modules that DDP needs, which takes a second: once, before the fork
     os.environ |= {"WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    os.environ |= {"MASTER_ADDR": interfaces.loopback(), "MASTER_PORT": str(free_port())}
     for number in range(RANKS):
         os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number)}
         if os.fork() == 0:
-            console.run_and_leave(rank)
+            leaving.end_now(leaving.exit_code(rank))
+    interrupts.exit_on_signal(with_parent=True)  # only now: its thread would not be in the forks
     failed = False
     for _ in range(RANKS):
         if os.wait()[1]:
@@ -122,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    console.run_and_leave(main)
+    leaving.run_and_leave(main)

@@ -10,12 +10,18 @@ and metrics.jsonl has the lines of the reference, each once.
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # `python src/drill`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from src import interrupts, leaving
+from src.console import one_line_errors
 from src.drill.scenarios import RANKS, SCENARIOS, Drill
 from src.drill.workloads import WORKLOADS
 from src.run import jsonl, layout
@@ -101,13 +107,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the random steps and ranks")
     parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS), metavar="NAME")
     chosen = parser.parse_args()
-    failed = 0
-    if not chosen.json:
-        print(f"{'scenario':38} {'died at':>7}  {'resumed at':18} {'ranks':12} {'hash':10} {'reference':10}")
-    for result, reference in run(chosen.only, chosen.seed, chosen.model):
-        failed += bool(result.problem)
-        print(_json(result, reference) if chosen.json else _row(result, reference), flush=True)
-    raise SystemExit(1 if failed else 0)
+    with one_line_errors():
+        interrupts.exit_on_signal()
+        failed = 0
+        if not chosen.json:
+            print(f"{'scenario':38} {'died at':>7}  {'resumed at':18} {'ranks':12} {'hash':10} {'reference':10}")
+        for result, reference in run(chosen.only, chosen.seed, chosen.model):
+            failed += bool(result.problem)
+            print(_json(result, reference) if chosen.json else _row(result, reference), flush=True)
+        raise SystemExit(1 if failed else 0)
 
 
 def _json(result: Result, reference: str) -> str:
@@ -123,4 +131,4 @@ def _row(result: Result, reference: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

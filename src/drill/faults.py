@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from src import console, files, train
+from src import files, leaving, train
 from src.run import archive
 
 FULL_BYTES = 4096  # limit of a file's size that stands for a full disk
@@ -78,4 +78,4 @@ def _full(write: Callable[..., str], *arguments: Any) -> str:
 
 
 if __name__ == "__main__":
-    console.run_and_leave(main)
+    leaving.run_and_leave(main)

@@ -31,5 +31,5 @@ WORKLOADS = {
         (*COMMON, "data.name=digits", "train.epochs=3", "checkpoint.every_steps=150", "log.every=50"),
     ),
     "convnet": Workload((*COMMON, *EVERYTHING, "model.name=convnet", "data.name=digits"), share=0.05),
-    "transformer": Workload((*COMMON, *EVERYTHING, "model.name=transformer", "data.name=text"), share=0.05),
+    "transformer": Workload((*COMMON, *EVERYTHING, "model.name=transformer", "data.name=sums"), share=0.05),
 }

@@ -6,8 +6,13 @@ with torch on the whole test set; its metadata are the metrics and the hash of t
 """
 
 import argparse
+import sys
+from pathlib import Path
 
-from src import files
+if not __package__:  # `python src/export`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from src import files, interrupts, leaving
 from src.console import one_line_errors
 
 FORMATS = ("safetensors", "onnx")
@@ -24,10 +29,11 @@ def main() -> None:
     parser.add_argument("--model", type=files.path, metavar="FILE", help="where the model's code is, if it has moved")
     chosen = parser.parse_args()
     with one_line_errors():
+        interrupts.exit_on_signal()
         from src.export.weights import export  # torch comes with it: --help does not wait for it
 
         print(export(chosen.run, chosen.to, chosen.file, chosen.model, chosen.average))
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

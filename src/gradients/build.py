@@ -79,6 +79,7 @@ def build_gradients(
 
     `stand_in` is for ranks that have no samples in a step (see DDPGradients), `random_modules` see Seed.
     """
+    _refuse_sparse(module)
     number, local = local_shards(settings, world)
     loss = in_precision(loss, settings.precision, world.device)
     seed = Seed(settings.seed, world.device, random_modules)
@@ -94,6 +95,12 @@ def build_gradients(
     if settings.sync == "bitwise":
         return Bitwise(module, loss, seed, number, local, memory or Backend(world, tree, through))
     return DDPGradients(module, loss, seed, world, memory, through, stand_in)
+
+
+def _refuse_sparse(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        if getattr(part, "sparse", False) is True:
+            raise UserError(f"model: {name} has sparse gradients, which are not summed here", fix="give sparse=False")
 
 
 def _shared_memory(settings: schema.Train, world: World, tree: Tree) -> tuple[SharedMemory | None, str]:

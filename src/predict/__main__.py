@@ -11,7 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from src import files
+if not __package__:  # `python src/predict`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from src import files, interrupts, leaving
 from src.console import one_line_errors
 
 
@@ -32,6 +35,7 @@ def main() -> None:
 
 def predict(path: Path, names: list[str], as_json: bool, model_file: Path | None, averaged: bool) -> int:
     """Print a line for each file; returns how many could not be classified. Raises UserError."""
+    interrupts.exit_on_signal()
     from src.predict import classify  # torch comes with it: --help does not wait for it
     from src.predict.picture import BadInput
 
@@ -54,4 +58,4 @@ def predict(path: Path, names: list[str], as_json: bool, model_file: Path | None
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

@@ -7,8 +7,12 @@ needs no network and no other file.
 
 import argparse
 import sys
+from pathlib import Path
 
-from src import files
+if not __package__:  # `python src/report`: the checkout is where Python finds the rest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from src import files, interrupts, leaving
 from src.console import one_line_errors
 
 
@@ -21,10 +25,11 @@ def main() -> None:
     parser.add_argument("--file", type=files.path, help=default)
     chosen = parser.parse_args()
     with one_line_errors():
+        interrupts.exit_on_signal()
         from src.report.page import report  # torch comes with it: --help does not wait for it
 
         print(report(chosen.runs, chosen.file, lambda text: print(text, file=sys.stderr, flush=True)))
 
 
 if __name__ == "__main__":
-    main()
+    leaving.run_and_leave(main)

@@ -51,10 +51,17 @@ class Sources:
     missing: str = ""
 
 
-def at_the_end(path: Path, settings: Config, model: Model, module: nn.Module, dataset: DataSet) -> None:
-    """Write the report of a run that has just finished, from what is in memory. Raises OSError."""
+def at_the_end(
+    path: Path, settings: Config, model: Model, module: nn.Module, dataset: DataSet, stopped: bool = False
+) -> None:
+    """Write the report of a run that has just finished or `stopped`, from what is in memory. Raises OSError.
+
+    A run that was stopped has no time: what takes a look at the whole test set is left out, and the page says so.
+    """
     module, checkpoint = _best(path, module)
-    write(path / NAME, [one(path, settings, Sources(model, module, dataset.spec, dataset.test, checkpoint))])
+    test = None if stopped else dataset.test
+    missing = f"The run was stopped; `python -m src.report {path}` draws them." if stopped else ""
+    write(path / NAME, [one(path, settings, Sources(model, module, dataset.spec, test, checkpoint, missing))])
 
 
 def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:

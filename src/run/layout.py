@@ -24,6 +24,7 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"  # the copy of the model's file
 TABLES = "tables"  # what is measured and is no single number
 REPORT = "report.html"
+COMPILED = "compiled"  # what torch.compile made, for the next start; there only where a model compiles
 
 ELASTIC = "ELASTIC"  # variable that launch.torchrun sets where the number of hosts may change
 RESTART = "restart"  # in a STOP file: stop now, and start again elsewhere
@@ -54,6 +55,9 @@ class StopReason(enum.StrEnum):
 
     SIGTERM = "SIGTERM"
     SIGINT = "SIGINT"
+    SIGHUP = "SIGHUP"  # the terminal or the connection is gone
+    SIGQUIT = "SIGQUIT"
+    SIGXCPU = "SIGXCPU"  # the limit of CPU time
     SIGUSR1 = "SIGUSR1"
     SIGUSR2 = "SIGUSR2"
     STOP_FILE = "STOP file"
@@ -78,8 +82,12 @@ def directory(settings: Config) -> Path:
 
 
 def default_name(settings: Config) -> str:
-    """The data set and the fingerprint of the settings that shape the result."""
-    return f"{settings.data.name}-{fingerprint.fingerprint(settings)}"
+    """The data set and the fingerprint of the settings that shape the result.
+
+    In a W&B sweep each trial is a run, also where two have drawn the same values: its id is a part of the name.
+    """
+    trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else ""
+    return f"{settings.data.name}-{fingerprint.fingerprint(settings)}" + (f"-{trial}" if trial else "")
 
 
 def read_status(path: Path) -> dict[str, Any]:

@@ -103,12 +103,12 @@ class WandbUploader(threading.Thread):
             self._warn(f"W&B: not done within {limit}; {push_hint(self._path)}")
 
     def _open(self) -> Any:
+        account.prepare_environment()
         try:
             import wandb  # noqa: TID251
         except ImportError:
             raise UploadFailed("the package wandb is not installed (pip install wandb)") from None
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it looks for a host even offline
-        os.environ.setdefault("WANDB_SILENT", "true")  # the settings below come too late for its login
+        account.run_id(self._path, self._warn)
         if self.only_online or account.mode(self._settings) == "online":
             try:
                 if not account.has_key():  # else W&B would ask for one, on a terminal

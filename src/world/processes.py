@@ -5,6 +5,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
 
 @dataclass(frozen=True)
 class Process:
@@ -35,7 +37,16 @@ def this_process() -> Process:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         namespace = ""
-    return Process(f"{socket.gethostname()} {namespace}", os.getpid(), _stat(os.getpid())[1])
+    return Process(f"{machine()} {namespace}", os.getpid(), _stat(os.getpid())[1])
+
+
+def machine() -> str:
+    """What tells this host from others, which may have the same name (localhost, a cloned image): its boot too."""
+    try:
+        boot = BOOT.read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{socket.gethostname()} {boot}"
 
 
 def _stat(pid: int) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """World: this process's rank among all, its device, and how the ranks agree on a decision."""
 
-import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -13,15 +13,21 @@ import torch
 import torch.distributed as dist  # noqa: TID251
 
 from src import environment
-from src.errors import PeerLost, UserError
+from src.environment import Ranks
+from src.errors import PeerLost
 from src.schema import Train
+from src.world import interfaces
 from src.world.decisions import Answer, answer_of, heartbeat, results_of
+from src.world.devices import choose, visible_gpus
+from src.world.hosts import Peer, exchanged, identity, place
 from src.world.lost_ranks import LostRanks
 from src.world.processes import Process, this_process
-from src.world.rendezvous import Store, open_store
+from src.world.rendezvous import Store, meeting_address, open_store
 
 T = TypeVar("T")
 
+OPEN_FILES = 500  # of a rank, without its connections to others
+LONGEST_SECONDS = 1e9  # what torch can count in nanoseconds; thirty years
 POLL_SECONDS = 0.5  # between two looks whether every node has decided
 
 
@@ -119,16 +125,22 @@ def join(settings: Train) -> Iterator[World]:
     """Meet the other ranks, and part from them once. Raises UserError for an impossible environment."""
     torch.set_num_threads(settings.threads)
     ranks = environment.ranks()
-    device, note = _device(settings.device, ranks.local_rank, ranks.local_size)
     if ranks.size == 1:
+        device, note = choose(settings.device, 0, [_here(settings.device)])
         yield World(device=device, note=note)
         return
+    _allow_sockets(ranks.size)
+    timeout = timedelta(seconds=min(settings.timeout_seconds, LONGEST_SECONDS))
+    known = ranks.by_torchrun and ranks.size == ranks.local_size
+    peers = [_here(settings.device)] * ranks.size
+    chosen = choose(settings.device, ranks.rank, peers) if known else None  # before the others are waited for
+    store = open_store(ranks, timeout)
+    if not known:
+        peers = _asked(settings.device, ranks, store)
+    local_rank, local_size = place(ranks, peers)
+    device, note = chosen or choose(settings.device, ranks.rank, peers)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    one_host = ranks.size == ranks.local_size
-    if one_host:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo looks the host's name up, for minutes
-    timeout = timedelta(seconds=settings.timeout_seconds)
-    store = open_store(ranks.rank, ranks.size, one_host, timeout)
+    interfaces.use(ranks.rank, [peer.address for peer in peers], local_size == ranks.size, backend == "nccl")
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if backend == "nccl" else "gloo",
         store=store,
@@ -140,12 +152,12 @@ def join(settings: Train) -> Iterator[World]:
     processes: list[Process] = []
     world = World(
         ranks.rank,
-        ranks.local_rank,
+        local_rank,
         ranks.size,
-        ranks.local_size,
+        local_size,
         device,
         backend,
-        note,
+        "; ".join(filter(None, [ranks.note, note])),
         settings.timeout_seconds,
         processes,
         store,
@@ -175,16 +187,28 @@ def backends() -> dict[str, str]:
     return versions
 
 
-def _device(wanted: str, local_rank: int, local_size: int) -> tuple[torch.device, str]:
-    """The device of this rank, and a note where it is not what one would expect."""
-    gpus = torch.cuda.device_count() if wanted != "cpu" else 0
-    if gpus >= local_size:
-        torch.cuda.set_device(local_rank)
-        return torch.device("cuda", local_rank), ""
-    if wanted == "cuda":
-        raise UserError(
-            f"train.device=cuda: {local_size} ranks on this host, {gpus} GPUs",
-            fix=f"start {gpus} ranks" if gpus else "use train.device=cpu",
-        )
-    note = f"{local_size} ranks but only {gpus} GPU(s): training on CPU" if gpus else ""
-    return torch.device("cpu"), note
+def _allow_sockets(size: int) -> None:
+    """Raise this process's limit of open files where it may: gloo connects each rank with each other one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = OPEN_FILES + 2 * size
+    if soft != resource.RLIM_INFINITY and soft < need:
+        allowed = need if hard == resource.RLIM_INFINITY else min(hard, need)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def _here(wanted: str) -> Peer:
+    """This host, where it is known that all ranks are on it."""
+    return Peer(socket.gethostname(), "", "", visible_gpus(wanted, named=False))
+
+
+def _asked(wanted: str, ranks: Ranks, store: Store) -> list[Peer]:
+    """Where every rank is."""
+    first = meeting_address(ranks)
+    address = interfaces.towards(first)
+    mine = Peer(
+        socket.gethostname(),
+        identity(address, ranks.by_torchrun),
+        address,
+        visible_gpus(wanted, named=not ranks.by_torchrun),
+    )
+    return exchanged(mine, ranks, store)

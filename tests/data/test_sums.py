@@ -24,7 +24,7 @@ def test_each_line_is_a_right_sum_of_a_pair_that_is_in_one_text_alone() -> None:
     assert all(a + b == c for a, b, c in train + test)
     pairs = [{frozenset((a, b)) for a, b, _ in split} for split in (train, test)]
     assert not pairs[0] & pairs[1], "in either order"
-    assert len(pairs[0] | pairs[1]) == sums.BELOW * (sums.BELOW + 1) // 2
+    assert len(pairs[0] | pairs[1]) == len(sums.NUMBERS) * (len(sums.NUMBERS) + 1) // 2
     assert len(pairs[1]) == sums.TEST_PAIRS
     assert len(set(test)) == len(test)
     assert {train.count(line) for line in train[:20]} == {sums.ROUNDS}

@@ -25,6 +25,16 @@ def test_a_short_drill(names: tuple[str, ...]) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow(seconds=90)
+@pytest.mark.parametrize("model", ["convnet", "transformer"])
+def test_a_short_drill_of_another_model(model: str) -> None:
+    """With AdamW, clipping, averages and bfloat16, through a kill and on other numbers of ranks."""
+    done = python_m("src.drill", "--json", "--model", model, "--only", "resumed on 2, 8 and 4 ranks")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["passed"] for result in results] == [True, True], done.stdout + done.stderr
+    assert results[1]["resumed_at"]
+
+
 def finished(path: Path, weights: str, *steps: int) -> Path:
     path.mkdir()
     (path / "status.json").write_text(json.dumps({"state": "finished", "weights_sha256": weights}))

@@ -10,6 +10,7 @@ from src import schema
 from src.errors import UserError
 from src.gradients import build as gradients
 from src.world.world import World
+from tests.helpers.bare_models import bce
 from tests.helpers.gradient_steps import STEPS, big_batch, steps, tutorial, wide
 from tests.helpers.ranks import in_world, quiet_threads
 
@@ -67,3 +68,10 @@ def test_frozen_parameters(settings: tuple[str, ...], tmp_path: Path) -> None:
         assert found[0].numel() == 16 * 10 + 10
         for mine, theirs in zip(found, expected, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sync", ["ddp", "bitwise"])
+def test_sparse_gradients_are_refused(sync: str) -> None:
+    module = nn.Sequential(nn.Embedding(3, 3, sparse=True), nn.Linear(3, 3))
+    with pytest.raises(UserError, match=r"model: 0 has sparse gradients, which are not summed here; give sparse=False"):
+        gradients.build_gradients(module, bce, schema.Train(sync=sync), World())

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from src import console
+from src import leaving, streams
 from tests.helpers.ranks import HUNG_SECONDS, ROOT
 
 Main = Callable[[], None]
 
 
 class Command:
-    """A command whose output goes to files in a folder, or whose standard output goes to an open file."""
+    """A command whose output goes to files in a folder, or whose standard output goes to an open file.
+
+    `before` is called in its process, before anything else.
+    """
 
     def __init__(
         self,
@@ -27,6 +30,7 @@ class Command:
         *,
         stdin: bytes = b"",
         stdout: int | None = None,
+        before: Main = lambda: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._arguments, self._files = arguments, (folder / "stdout", folder / "stderr")
@@ -36,9 +40,9 @@ class Command:
             file.touch()
         self.pid = os.fork()
         if self.pid == 0:
-            self._be(main, environment, given, stdout)
+            self._be(main, environment, given, stdout, before)
 
-    def _be(self, main: Main, environment: dict[str, str], given: Path, stdout: int | None) -> None:
+    def _be(self, main: Main, environment: dict[str, str], given: Path, stdout: int | None, before: Main) -> None:
         try:
             os.chdir(ROOT)
             os.environ.clear()
@@ -53,7 +57,9 @@ class Command:
             sys.stdin = os.fdopen(0, closefd=False)
             sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             sys.argv = ["command", *self._arguments]
-            console.run_and_leave(main)
+            before()
+            streams.guard()
+            leaving.end_now(leaving.exit_code(main))
         finally:
             os._exit(70)
 

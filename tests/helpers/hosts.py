@@ -55,11 +55,11 @@ class Process:
 class Hosts:
     """Hosts node1, node2, ... on a bridge. They end with this process, also when it is killed."""
 
-    def __init__(self, base: Path, script: Path = ROOT / "tests" / "helpers" / "hosts.sh") -> None:
+    def __init__(self, base: Path, script: Path = ROOT / "tests" / "helpers" / "hosts.sh", **options: str) -> None:
         self._script = script
         base.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-        self._environment = kept | {"BASE": str(base)}
+        self._environment = kept | {"BASE": str(base)} | options
         self._process = subprocess.Popen(
             [str(script), "up"],
             env=self._environment,

@@ -14,7 +14,12 @@
 set -euo pipefail
 BASE=${BASE:?}
 HOSTS=${HOSTS:-3}
+FAMILY=${FAMILY:-4} # 6: the hosts have no IPv4
 SUBNET=10.77.0
+[[ $FAMILY == 4 ]] || SUBNET=fd77:
+# The address of a number, alone and with the length of its network.
+host_at() { if [[ $FAMILY == 4 ]]; then echo "$SUBNET.$1"; else echo "$SUBNET:$1"; fi; }
+at() { if [[ $FAMILY == 4 ]]; then echo "$(host_at "$1")/24"; else echo "$(host_at "$1")/64 nodad"; fi; }
 self=$(realpath "$0")
 
 beside() { :; }               # what runs beside the hosts
@@ -24,8 +29,8 @@ are_there() { :; }            # returns when the hosts can be used
 up() {
   local i
   mkdir -p "$BASE/log"
-  printf '127.0.0.1 localhost\n%s.1 controller\n' "$SUBNET" >"$BASE/hosts"
-  for ((i = 1; i <= HOSTS; i++)); do echo "$SUBNET.$((10 + i)) node$i"; done >>"$BASE/hosts"
+  printf '127.0.0.1 localhost\n%s controller\n' "$(host_at 1)" >"$BASE/hosts"
+  for ((i = 1; i <= HOSTS; i++)); do echo "$(host_at $((10 + i))) node$i"; done >>"$BASE/hosts"
   echo $$ >"$BASE/pid"
   exec unshare --net --pid --fork --kill-child --mount --mount-proc --uts --propagation private "$self" inside
 }
@@ -36,7 +41,8 @@ inside() {
   mount --bind "$BASE/hosts" /etc/hosts
   ip link set lo up
   ip link add bridge type bridge
-  ip addr add "$SUBNET.1/24" dev bridge
+  # shellcheck disable=SC2046
+  ip addr add $(at 1) dev bridge
   ip link set bridge up
   beside
   local i
@@ -47,7 +53,8 @@ inside() {
 }
 
 start_host() {
-  local name=$1 address=$SUBNET.$((10 + ${1#node})) pid
+  local name=$1 address pid
+  address=$(at $((10 + ${1#node})))
   setsid unshare --net --uts --pid --fork --kill-child --mount --mount-proc --propagation private \
     "$self" host "$name" "$address" >"$BASE/log/$name.out" 2>&1 </dev/null &
   pid=$!
@@ -65,7 +72,9 @@ host() {
   hostname "$1"
   until ip link set eth0 up 2>/dev/null; do sleep 0.02; done
   ip link set lo up
-  ip addr add "$2/24" dev eth0
+  # shellcheck disable=SC2086
+  ip addr add $2 dev eth0
+  [[ $FAMILY == 4 ]] || ip addr del 127.0.0.1/8 dev lo
   on_host "$1" &
   wait $!
 }

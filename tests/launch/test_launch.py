@@ -27,6 +27,7 @@ echo "$*" >>"$FAKES/srun.told"
 SLURM_NODEID=0 exec ${INSTEAD:-"$@"}
 """
 SCONTROL = """#!/bin/bash
+[[ $* != "show job"* ]] || { echo "${FACTS:-}"; exit; }
 [[ $1 != show ]] || { echo 127.0.0.1; exit; }
 echo "$*" >>"$FAKES/scontrol.told"
 kill -9 "$PPID"  # Slurm ends the batch script of a job that is requeued
@@ -134,6 +135,9 @@ class Slurm:
         return file.read_text().splitlines() if file.exists() else []
 
 
+SAVED = {"state": "preempted", "step": 100, "reason": "SIGUSR1"}
+
+
 @pytest.fixture
 def slurm(tmp_path: Path) -> Slurm:
     (tmp_path / "bin").mkdir()
@@ -190,6 +194,94 @@ def test_a_preempted_run_is_requeued_a_limited_number_of_times(slurm: Slurm, tmp
     assert slurm.told("scontrol") == ["requeue 77"]
 
 
+FACTS = """JobId=77 {array}JobName=train
+   Requeue=1 Restarts={restarts} BatchFlag=1 Reboot=0 ExitCode=0:0
+   StartTime=2026-11-26T00:31:27 EndTime={end} Deadline=N/A
+   NumNodes=1 NumCPUs=2 NumTasks=1 CPUs/Task=2 ReqB:S:C:T=0:0:*:*
+   TRES=cpu=2,node=1,billing=2{gpus}"""
+PARENT = {
+    "SLURM_ARRAY_JOB_ID": "5",
+    "SLURM_ARRAY_TASK_ID": "2",
+    "SLURM_RESTART_COUNT": "20",
+    "SLURM_GPUS_ON_NODE": "8",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NUM_TASKS": "64",
+    "SLURM_JOB_END_TIME": "1",
+    "NODE_RANK": "1",
+    "BY_STATUS": "1",
+}
+
+
+def test_a_job_from_inside_another_one_is_itself(slurm: Slurm, tmp_path: Path) -> None:
+    """Slurm hands the variables of the submitting job on: its array, its restarts, its GPUs, its file."""
+    facts = FACTS.format(array="", restarts=3, end="2199-01-01T00:00:00", gpus="")
+    (slurm.folder / "note").write_text("#!/bin/bash\nenv >>$FAKES/environment\n" + leaves(tmp_path / "a", **SAVED))
+    (slurm.folder / "note").chmod(0o755)
+    parent = PARENT | {"ARRAY_FILE": str(tmp_path / "gone.txt"), "FACTS": facts, "instead": str(slurm.folder / "note")}
+    done = slurm.batch(f"run.root={tmp_path}", **parent)
+    assert slurm.told("scontrol") == ["requeue 77"], done.stdout + done.stderr
+    assert "job 77.3]" in done.stdout, "the third restart, not the parent's twentieth"
+    seen = dict(line.split("=", 1) for line in (slurm.folder / "environment").read_text().splitlines() if "=" in line)
+    assert seen["JOB"] == "77.3"
+    assert int(seen["SLURM_JOB_END_TIME"]) > 7_000_000_000
+    assert not {"ARRAY_FILE", "SLURM_ARRAY_TASK_ID", "NODE_RANK", "SLURM_GPUS_ON_NODE", "BY_STATUS"} & seen.keys()
+    assert not [name for name in seen if name.startswith("SLURM_STEP")]
+
+
+def test_what_slurm_says_of_an_array_s_task_with_gpus_stays(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "settings.txt").write_text("optim.lr=0.1\noptim.lr=0.2\n")
+    facts = FACTS.format(array="ArrayJobId=5 ArrayTaskId=2 ", restarts=0, end="Unknown", gpus=",gres/gpu=8")
+    saved = leaves(tmp_path / "a", **SAVED)
+    file = str(tmp_path / "settings.txt")
+    done = slurm.batch(f"run.root={tmp_path}", **PARENT, FACTS=facts, ARRAY_FILE=file, instead=saved)
+    assert slurm.told("scontrol") == ["requeue 5_2"], done.stdout + done.stderr
+    assert slurm.told("srun")[0].endswith("optim.lr=0.2")
+
+
+def test_an_array_s_mistake_names_its_line(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "settings.txt").write_text("optim.lr=0.1\n\noptim.lrr=0.2\n")
+    file = str(tmp_path / "settings.txt")
+    done = slurm.batch(f"run.root={tmp_path}", ARRAY_FILE=file, SLURM_ARRAY_TASK_ID="2")
+    assert (done.returncode, slurm.told("srun")) == (2, [])
+    assert done.stderr.startswith(
+        f"error: ARRAY_FILE={file}: line 3: optim.lrr=0.2: unknown key; did you mean optim.lr"
+    )
+
+
+NODE = {"HEAD": "node1:29500", "NODES": "2", "NODE_RANK": "0", "JOB": "x"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"HEAD": ""}, "HEAD= NODES=2 JOB=x: all three are needed; HEAD=host:port NODES=2 NODE_RANK=0 JOB=id"),
+        ({"HEAD": "node1"}, "HEAD=node1: must be host:port"),
+        ({"NODES": "many"}, "NODES=many: must be a number of hosts, or least:most"),
+        ({"NODES": "4:2"}, "NODES=4:2: must be a number of hosts, or least:most"),
+        ({"NODE_RANK": "2"}, "NODE_RANK=2: the hosts of NODES=2 are numbered from 0 to 1"),
+        ({"NODE_RANK": "first"}, "NODE_RANK=first: the hosts of NODES=2 are numbered"),
+        ({"MAX_RESTARTS": "-1"}, "MAX_RESTARTS=-1: must be a whole number"),
+    ],
+)
+def test_a_host_s_variables_are_checked(variables: dict[str, str], said: str) -> None:
+    done = subprocess.run(["launch/node.sh"], cwd=ROOT, env=running(NODE | variables), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {said}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("script", ["local.sh", "node.sh"])
+def test_options_of_an_earlier_torchrun_are_not_taken(script: str, tmp_path: Path) -> None:
+    """torchrun's PET_NNODES=2 would let one machine wait for another."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/bash\n[[ $2 != launch.job ]] || exec {sys.executable} "$@"\necho "${{!PET_@}}" "$@"\n')
+    python.chmod(0o755)
+    variables = running(NODE | {"PYTHON": str(python), "PET_NNODES": "2", "PET_RDZV_ID": "old"})
+    done = subprocess.run([f"launch/{script}"], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.stderr == f"warning: PET_NNODES PET_RDZV_ID: not used by launch/{script}\n"
+    assert done.stdout.startswith("-m launch.torchrun ")
+
+
 def test_a_run_that_fails_at_once_is_not_requeued(slurm: Slurm, tmp_path: Path) -> None:
     done = slurm.batch(f"run.root={tmp_path}", instead="false")
     assert done.returncode == 1
@@ -233,6 +325,11 @@ def test_settings_are_quoted_as_in_a_shell(tmp_path: Path) -> None:
     assert task(file, "2") == [*second, "run.root=# no comment"]
     file.write_text("optim.lr=0.1\ntrack.notes='half\n")
     with pytest.raises(UserError, match=r"ARRAY_FILE=.*settings.txt: line 2 cannot be read \(no closing quotation\)"):
+        task(file, "1")
+    file.write_bytes(b"\xef\xbb\xbfoptim.lr=0.1\r\noptim.lr=0.2\r\n")  # written on Windows
+    assert [task(file, number) for number in "12"] == [["optim.lr=0.1"], ["optim.lr=0.2"]]
+    file.write_bytes(b"optim.lr=\xff\n")
+    with pytest.raises(UserError, match=r"settings.txt: is no text in UTF-8 \(byte 9\)"):
         task(file, "1")
 
 

@@ -13,6 +13,7 @@ from tests.helpers.ranks import ROOT
 GOLDEN = Path(__file__).parent / "golden"
 FAKE = """#!/bin/bash
 printf '%s\\n' "$@" >"$(dirname "$0")/arguments"
+env >"$(dirname "$0")/environment"
 [[ -z $REFUSE ]] || { echo "sbatch: error: $REFUSE" >&2; exit 1; }
 echo "4242;cluster"
 """
@@ -112,6 +113,11 @@ def test_a_run_on_text_is_submitted_by_its_own_name(tmp_path: Path) -> None:
         (["--warn=30"], "error: --warn=30: must be from 60 s"),
         (["--time=1"], "error: --warn=90: must be from 60 s (Slurm looks every 30 s) to less than --time=1 (60 s)"),
         (["train.sync=bitwise", "--nodes=2", "--ranks-per-node=8"], "error: train.shards=8: 16 ranks cannot share"),
+        (
+            ["--gpus-per-node=8", "train.device=cpu"],
+            "error: train.device=cpu: --gpus-per-node=8 would be idle; leave one of them out",
+        ),
+        (["--gpus-per-node=8", "--ranks-per-node=4"], "error: --gpus-per-node=8 --ranks-per-node=4: a node has a rank"),
         (["train.device=cuda"], "error: train.device=cuda: no GPUs requested; add --gpus-per-node="),
         (["checkpoint.resume=never"], "error: checkpoint.resume=never: a job that is restarted would begin"),
         (["data.fallback=digits"], "error: data.fallback=digits: an unattended job must not train on other data"),
@@ -131,7 +137,74 @@ def test_an_array_with_the_same_run_twice_is_refused(sbatch: Path, tmp_path: Pat
     (tmp_path / "settings.txt").write_text("optim.lr=0.1\noptim.lr=0.10\n")
     done = submit(f"--array={tmp_path / 'settings.txt'}", path=sbatch)
     assert done.returncode == 2
-    assert "several lines are the same run (runs/mnist-" in done.stderr
+    assert f"--array={tmp_path / 'settings.txt'}: lines 1, 2: several lines are the same run (runs/" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "said"),
+    [
+        ("optim.lrr=0.2", (), "optim.lrr=0.2: unknown key; did you mean optim.lr?"),
+        ("checkpoint.resume=never", (), "checkpoint.resume=never: a job that is restarted would begin at step 0"),
+        ("train.device=cuda", (), "train.device=cuda: no GPUs requested; add --gpus-per-node="),
+        ("train.device=cpu", ("--gpus-per-node=2",), "train.device=cpu: --gpus-per-node=2 would be idle"),
+    ],
+)
+def test_an_array_s_mistake_names_its_line(line: str, options: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.txt"
+    file.write_text(f"# two runs\noptim.lr=0.1\n\n{line}\n")
+    done = submit("--dry-run", f"--array={file}", *options)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --array={file}: line 4: {said}"), done.stderr
+
+
+PARENT = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_ARRAY_TASK_ID": "2",
+    "SLURM_NTASKS": "64",
+    "SLURM_EXPORT_ENV": "NONE",
+    "SBATCH_TIMELIMIT": "1",
+    "SBATCH_ARRAY_INX": "1-9",
+    "SBATCH_PARTITION": "parent",
+    "RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "n1",
+    "TORCHELASTIC_RUN_ID": "x",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "PMI_RANK": "0",
+    "PMIX_NAMESPACE": "x",
+    "PET_NNODES": "2",
+    "NODE_RANK": "1",
+    "HEAD": "n1:1",
+    "CUDA_VISIBLE_DEVICES": "3",
+    "ARRAY_FILE": "/none",
+    "RANKS_PER_NODE": "3",
+    "IMAGE": "/old.sif",
+    "MAX_REQUEUES": "1",
+}
+
+
+def test_nothing_of_another_job_is_passed_on(sbatch: Path, tmp_path: Path) -> None:
+    """sbatch would hand all of it to the new job, and obey SBATCH_* before the script's own directives."""
+    kept = {"SLURM_CONF": "/etc/slurm.conf", "PYTHON": "/opt/python", "RDZV_CONF": "timeout=9"}
+    done = submit(f"run.root={tmp_path}", "run.name=a", path=sbatch, **PARENT, **kept)
+    assert done.returncode == 0, done.stderr
+    passed = dict(line.split("=", 1) for line in (sbatch / "environment").read_text().splitlines() if "=" in line)
+    assert not PARENT.keys() & passed.keys()
+    assert kept.items() <= passed.items()
+    assert "parent" not in (tmp_path / "a" / "launch" / "job.sbatch").read_text()
+    for name, option in {"RANKS_PER_NODE=3": "--ranks-per-node", "IMAGE=/old.sif": "--image"}.items():
+        assert f"warning: {name}: not passed on to the job; {option}= is\n" in done.stderr
+    assert "warning: SBATCH_PARTITION=parent: not passed on to the job; --partition= is\n" in done.stderr
+
+
+def test_where_a_user_s_jobs_run_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SBATCH_ACCOUNT in a profile: sbatch's own way to say it, which an option of this program overrules."""
+    monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    monkeypatch.setenv("SBATCH_PARTITION", "big")
+    done = submit("--dry-run", "--partition=small")
+    assert "#SBATCH --account=mine\n" in done.stdout
+    assert "#SBATCH --partition=small\n" in done.stdout
 
 
 def test_an_error_of_sbatch_is_passed_on(sbatch: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from src.run.layout import read_status
 from tests.helpers.ranks import ROOT
-from tests.helpers.wandb_runs import environment
+from tests.helpers.wandb_runs import environment, expected, received
 from tests.helpers.wandb_server import WandbServer
 
 
@@ -29,7 +29,7 @@ def wandb(home: Path, server: WandbServer, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow(seconds=17)
+@pytest.mark.slow(seconds=30)
 def test_the_sweep_agent_s_parameters_reach_the_job(small: str, tmp_path: Path) -> None:
     sweep = yaml.safe_load((ROOT / "launch" / "sweep.yaml").read_text())
     sweep["command"] += ["data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}"]
@@ -38,12 +38,15 @@ def test_the_sweep_agent_s_parameters_reach_the_job(small: str, tmp_path: Path) 
     with WandbServer() as server:
         told = wandb(tmp_path, server, "sweep", "--project=p", str(file))
         assert re.search(r"wandb agent tester/p/sweep1", told), told
-        server.sweep_runs = [{"optim.lr": 0.25, "optim.momentum": 0.5, "model.loss": "cross_entropy"}]
+        server.sweep_runs = 2 * [{"optim.lr": 0.25, "optim.momentum": 0.5, "model.loss": "cross_entropy"}]
         wandb(tmp_path, server, "agent", "tester/p/sweep1")
-        assert list(server.runs) == ["swept0"]
+        assert set(server.runs) == {"swept1", "swept0"}, "two draws of the same values are two runs"
         tracked = server.runs["swept0"]
-    (run,) = (tmp_path / "runs").iterdir()
-    assert read_status(run)["state"] == "finished"
+    runs = {run.name.rpartition("-")[2]: run for run in (tmp_path / "runs").iterdir()}
+    assert runs.keys() == server.runs.keys()
+    for name, run in runs.items():
+        assert read_status(run)["state"] == "finished"
+        assert received(server.runs[name].history) == expected(run)
     optim = tracked.config["optim"]
     assert (optim["lr"], optim["momentum"], tracked.config["model"]["loss"]) == (0.25, 0.5, "cross_entropy")
     assert sweep["metric"]["name"] in tracked.summary

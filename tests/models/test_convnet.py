@@ -114,7 +114,7 @@ def test_it_trains_on_two_ranks(small: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow(seconds=60)
 def test_a_short_form_of_its_config_is_already_good(mnist: str, tmp_path: Path) -> None:
-    """Three epochs of ten: without its normalisation, or with shifts in one direction alone, it stays below."""
+    """Three epochs of ten, with the schedule of three."""
     settings = (f"config={ROOT / 'configs' / 'convnet.yaml'}", f"data.root={mnist}", "train.epochs=3")
     job = good_job(2, tmp_path, *settings, "model.name=convnet")
     assert read_status(job.run)["accuracy"] > 0.985, job.output

@@ -207,8 +207,9 @@ def test_text_without_sums_has_no_answers_and_no_nan(tmp_path: Path) -> None:
     assert "NaN" not in (job.run / "report.html").read_text().split('id="facts">')[1].split("</script>")[0]
 
 
-@pytest.mark.slow(seconds=60)
+@pytest.mark.slow(seconds=90)
 def test_a_short_form_of_its_config_adds(tmp_path: Path) -> None:
+    """Four epochs of six; until it has learnt to add, less than a tenth of the answers is right."""
     settings = (f"config={ROOT / 'configs' / 'transformer.yaml'}", f"data.root={tmp_path}", "train.epochs=4")
     job = good_job(2, tmp_path, *settings, "model.name=transformer")
-    assert read_status(job.run)["answer_accuracy"] > 0.3, job.output
+    assert read_status(job.run)["answer_accuracy"] > 0.9, job.output

@@ -1,6 +1,7 @@
 """Mode, key, project and id of a run's tracking, from settings, environment and W&B's files."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,35 @@ def test_the_id_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert account.run_id(tmp_path) == "agent"
     monkeypatch.delenv("WANDB_RUN_ID")
     assert account.run_id(tmp_path) == "agent"
+
+
+def test_an_exported_id_is_one_run_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """WANDB_RUN_ID stays exported while several runs are trained: one has it, the others have their own."""
+    warnings: list[str] = []
+    monkeypatch.setenv("WANDB_RUN_ID", "exported")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    assert account.run_id(tmp_path / "a", warnings.append) == "exported"
+    own = account.run_id(tmp_path / "b", warnings.append)
+    assert own != "exported"
+    assert warnings == [f"W&B: WANDB_RUN_ID=exported is the id of {tmp_path / 'a'}; this run has its own, {own}"]
+    assert [account.run_id(tmp_path / name) for name in ("a", "b", "a")] == ["exported", own, "exported"]
+
+
+def test_what_leads_to_another_process_or_to_no_folder_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-gone")
+    account.prepare_environment()
+    assert "WANDB_SERVICE" not in os.environ
+    assert "WANDB_CACHE_DIR" not in os.environ, "the home directory can be written"
+    for home in ("/proc/self", None):
+        monkeypatch.setenv("HOME", home) if home else monkeypatch.delenv("HOME")
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        account.prepare_environment()
+        assert os.environ.pop("WANDB_CACHE_DIR") == str(tmp_path / "wandb-cache")
+        assert os.environ.pop("WANDB_DATA_DIR") == str(tmp_path / "wandb-data")
 
 
 def test_an_error_that_quotes_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 
+from src import train as train_room
 from src.run import jsonl, layout, tables
 from src.run.layout import read_status
 from src.tracking import wandb_uploader
+from tests.helpers.commands import Command
 from tests.helpers.ranks import ROOT, good_job, torchrun
 from tests.helpers.wandb_runs import environment, expected, identity, offline, pictured, push, received, start, train
 from tests.helpers.wandb_server import TrackedRun, WandbServer, core_of
+
+FIXED = ("model.name=logistic", "data.name=idx", "run.name=x", "train.epochs=1")
 
 
 def table(tracked: TrackedRun, name: str) -> Any:
@@ -122,6 +126,39 @@ def test_offline_files_hold_every_line_and_no_request_is_sent(small: str, tmp_pa
         assert len(list((run / "wandb").glob("offline-run-*"))) == 2
         assert received(offline(run)) == expected(run)
         assert server.requests == 0
+
+
+def test_two_trials_of_the_same_values_at_the_same_moment_are_two_runs(small: str, tmp_path: Path) -> None:
+    settings = ["model.name=logistic", "data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}"]
+    with WandbServer() as server:
+        jobs = []
+        for trial in ("t1", "t2"):
+            variables = {"WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": trial, **server.environment}
+            folder = environment(tmp_path, **variables)
+            jobs.append(Command(train_room.main, [*settings, "train.epochs=2"], folder, tmp_path / trial))
+        assert [job.wait().returncode for job in jobs] == [0, 0]
+        assert set(server.runs) == {"t1", "t2"}
+        for run in (tmp_path / "runs").iterdir():
+            assert received(server.runs[run.name.rpartition("-")[2]].history) == expected(run)
+
+
+def test_nothing_of_w_b_is_printed_or_left_where_there_is_no_home(small: str, tmp_path: Path) -> None:
+    """Nor is a service of a parent process asked that is gone."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "src.train", *FIXED, f"data.root={small}", f"run.root={tmp_path / 'runs'}"],
+        cwd=ROOT,
+        env={name: value for name, value in environment(tmp_path).items() if name != "HOME"}
+        | {"TMPDIR": str(folder), "WANDB_SERVICE": "3-1-unix-" + str(tmp_path / "gone")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(folder.iterdir()) == []
+    assert received(offline(tmp_path / "runs" / "x")) == expected(tmp_path / "runs" / "x")
+    assert not (ROOT / ".wandb_cache").exists()
 
 
 def test_online_without_a_key_tracks_offline(small: str, tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from src import console, schema
+from src import console, environment, schema
+from src.doctor.rehearsal import free_port
 from src.errors import UserError
 from src.world import rendezvous
 from src.world import world as distributed
+from src.world.world import World
+from tests.helpers.by_hand import by_hand
+from tests.helpers.launched import given
 from tests.helpers.ranks import fork
 
 
@@ -59,3 +64,127 @@ def test_the_address_of_a_dead_attempt_is_ignored(tmp_path: Path) -> None:
     job = fork(2, work, tmp_path)
     assert job.codes == [0, 0], job.output
     assert job.values == [2, 2]
+
+
+SLURM = {"SLURM_JOB_ID": "5", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": socket.gethostname()}
+
+
+def size(world: World) -> int:
+    return sum(world.all_gather(1))
+
+
+def test_ranks_meet_where_their_variables_say(tmp_path: Path) -> None:
+    assert by_hand(3, size, tmp_path).values == [3] * 3
+    assert by_hand(2, size, tmp_path, MASTER_ADDR="[::1]").values == [2] * 2
+
+
+@pytest.mark.parametrize(
+    ("launcher", "variables"),
+    [
+        ("srun", {"SLURM_PROCID": "{rank}", "SLURM_STEP_NUM_TASKS": "3", "SLURM_LOCALID": "{rank}", **SLURM}),
+        ("mpirun", {"OMPI_COMM_WORLD_RANK": "{rank}", "OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_LOCAL_SIZE": "3"}),
+        ("hydra", {"PMI_RANK": "{rank}", "PMI_SIZE": "3", "MPI_LOCALNRANKS": "3"}),
+    ],
+)
+def test_tasks_of_another_launcher_find_each_other(launcher: str, variables: dict[str, str], tmp_path: Path) -> None:
+    unique = {"PMIX_NAMESPACE": str(tmp_path), "SLURM_RESTART_COUNT": str(free_port())}
+
+    def own(rank: int) -> dict[str, str]:
+        return {name: value.format(rank=rank) for name, value in variables.items()} | unique
+
+    job = by_hand(3, size, tmp_path, own=own)
+    assert job.values == [3] * 3, job.output
+
+
+def test_srun_s_tasks_ignore_a_master_that_is_not_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MASTER_ADDR of an earlier job: rank 0 can know that it is not its own."""
+    given(monkeypatch, "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=here MASTER_ADDR=192.0.2.1")
+    assert rendezvous.meeting_address(environment.ranks()) == "127.0.0.1"
+    given(monkeypatch, "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=n[1-2] MASTER_ADDR=192.0.2.1")
+    with pytest.raises(UserError, match=r"MASTER_ADDR=192.0.2.1: not an address of .*; unset MASTER_ADDR"):
+        rendezvous.meeting_address(environment.ranks())
+    given(monkeypatch, "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=n[1-2] MASTER_ADDR=127.0.0.1")
+    assert rendezvous.meeting_address(environment.ranks()) == "n1"
+    given(monkeypatch, "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=n1 MASTER_PORT=abc")
+    with pytest.raises(UserError, match="MASTER_PORT=abc: not a port; unset MASTER_PORT"):
+        rendezvous.meeting_address(environment.ranks())
+
+
+def test_a_rank_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "QUIET_SECONDS", 1.5)
+
+    def own(rank: int) -> dict[str, str]:
+        variables = {"RANK": str(2 * rank), "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        return variables
+
+    port = str(free_port())
+    job = by_hand(2, size, tmp_path, schema.Train(timeout_seconds=3), own)
+    assert job.codes == [1, 1], job.output
+    assert f"waiting for ranks 1, 3 of 4 on port {port} (RANK=0 WORLD_SIZE=4), for at most 3 s\n" in job.output
+    said = "ranks 1, 3 of 4 did not come within 3 s (RANK=0 WORLD_SIZE=4: if they are an earlier job's, unset them)"
+    assert f"error: {said}\n" in job.output
+    assert "error: rank 0 of 4 did not come within 3 s" in job.output
+
+
+def test_a_rank_0_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "QUIET_SECONDS", 0.2)
+
+    def own(rank: int) -> dict[str, str]:
+        return {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "no-such-host.invalid", "MASTER_PORT": "29500"}
+
+    job = by_hand(1, size, tmp_path, schema.Train(timeout_seconds=1), own)
+    assert job.codes == [1]
+    waited, error = job.output.splitlines()
+    assert waited.startswith("waiting for rank 0 at no-such-host.invalid:29500: ")
+    assert error.startswith("error: rank 0 of 2 did not come within 1 s (RANK=1 WORLD_SIZE=2: if they are an earlier")
+
+
+def test_two_processes_with_the_same_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "MISSED_SECONDS", 0.5)
+    port = str(free_port())
+
+    def own(rank: int) -> dict[str, str]:
+        return {"RANK": str(min(rank, 1)), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+    def linger(world: World) -> None:
+        time.sleep(4)
+
+    job = by_hand(3, linger, tmp_path, own=own)
+    assert sorted(job.codes) == [0, 0, 2], job.output
+    assert f"RANK=1 WORLD_SIZE=2: the ranks at 127.0.0.1:{port} met without this process; give each" in job.output
+
+
+def test_ranks_that_were_told_different_world_sizes(tmp_path: Path) -> None:
+    port = str(free_port())
+
+    def own(rank: int) -> dict[str, str]:
+        return {"RANK": str(rank), "WORLD_SIZE": str(2 + rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+    job = by_hand(2, size, tmp_path, own=own)
+    assert job.codes == [2, 2], job.output
+    for line in ("rank 1 was told WORLD_SIZE=3, rank 0 2", "rank 0 was told WORLD_SIZE=2, rank 1 3"):
+        assert f"error: {line}; start all ranks with the same\n" in job.output
+
+
+def test_a_rank_that_comes_while_an_earlier_attempt_ends(tmp_path: Path) -> None:
+    """Only one worker was restarted yet: the old rank 0's store has met another process of this rank."""
+    port = str(free_port())
+
+    def own(rank: int) -> dict[str, str]:
+        if rank == 2:  # rank 0 again, when the old one has ended
+            time.sleep(3)
+        if rank == 3:  # rank 1 again, while the old rank 0 lives
+            time.sleep(1)
+        return {"RANK": str(rank % 2), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+    began = time.monotonic()
+
+    def work(world: World) -> int:
+        if time.monotonic() - began < 1:
+            time.sleep(1.5)
+            os._exit(9)
+        return size(world)
+
+    job = by_hand(4, work, tmp_path, own=own)
+    assert job.codes == [9, 9, 0, 0], job.output
+    assert job.values[2:] == [2, 2]

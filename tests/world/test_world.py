@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import time
 from pathlib import Path
 
@@ -87,6 +88,15 @@ def test_losing_another_rank_is_a_one_line_error(tmp_path: Path) -> None:
     job = fork(2, work, tmp_path)
     assert job.codes == [3, 1], job.output
     assert re.fullmatch(r"error: rank 0 \(pid \d+\) died\n", job.output), job.output
+
+
+def test_a_rank_may_open_as_many_sockets_as_it_needs(tmp_path: Path) -> None:
+    def work() -> tuple[int, int]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 400))
+        with distributed.join(schema.Train()):
+            return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    assert fork(2, work, tmp_path).values == [(400, 400)] * 2
 
 
 def test_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
