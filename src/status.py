@@ -28,11 +28,14 @@ ENDS = ("stop", "failed", "finish")  # events; an attempt without one was killed
 
 def runs(root: Path) -> list[Path]:
     """The runs in a folder, or the folder itself where it is one, oldest first. Raises UserError."""
-    if (root / "status.json").exists():
-        return [root]
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder", fix="runs are in run.root= (runs/ by default)")
-    return sorted((file.parent for file in root.glob("*/status.json")), key=lambda run: run.stat().st_ctime)
+    try:
+        if (root / "status.json").exists():
+            return [root]
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder", fix="runs are in run.root= (runs/ by default)")
+        return sorted((file.parent for file in root.glob("*/status.json")), key=lambda run: run.stat().st_ctime)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({files.reason(error)})", fix=files.advice(error)) from None
 
 
 def row(run: Path) -> tuple[str, ...]:

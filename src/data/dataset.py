@@ -160,7 +160,8 @@ def _provide(settings: schema.Data, report: Callable[[str], None]) -> None:
     elif settings.name == "text":
         if there := {*text.FILES} - {*missing(settings)}:
             raise UserError(f"data.name=text: {raw} holds {', '.join(there)} alone", fix=_how_to(settings))
-        raise Unreachable(f"{raw} holds no {' and no '.join(text.FILES)}")
+        hint = folders.misplaced(raw, text.FILES, levels=1)
+        raise Unreachable(f"{raw} holds no {' and no '.join(text.FILES)}" + (f"; {hint}" if hint else ""))
     else:
         source = _source(settings.name)
         mirrors = settings.mirrors + list(source.mirrors)

@@ -35,6 +35,18 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Around reading or mapping a file: what fails is a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({files.reason(error)})", fix=files.advice(error)) from None
+    except (MemoryError, RuntimeError) as error:  # torch's, where the file cannot be mapped
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{file}: cannot be mapped ({reason})", fix="allow more memory: ulimit -v unlimited") from None
+
+
+@contextmanager
 def alone(folder: Path, report: Report) -> Iterator[bool]:
     """Around what one process at a time may do in the folder, also where several nodes share it.
 
@@ -77,12 +89,15 @@ def absent(folder: Path, names: Iterable[str]) -> list[str]:
     return gone
 
 
-def misplaced(folder: Path, names: Iterable[str]) -> str:
-    """Where the files are instead, if data.root= is one of the folders inside or around them; '' elsewhere."""
-    root, below, names = folder.parents[1], folder.parts[-2:], list(names)
-    for place in (root, root / "raw", root / below[0], root / "data" / Path(*below)):
+def misplaced(folder: Path, names: Iterable[str], levels: int = 2) -> str:
+    """Where the files are instead, if data.root= is one of the folders inside or around them; '' elsewhere.
+
+    `folder` is so many `levels` below data.root.
+    """
+    root, below, names = folder.parents[levels - 1], folder.parts[-levels:], list(names)
+    for place in (root, root / below[-1], root / below[0], root / "data" / Path(*below)):
         if place != folder and all(files.exists(place / name) for name in names):
-            right = place.absolute().parents[1]
-            fits = place.absolute().parts[-2:] == below
+            right = place.absolute().parents[levels - 1]
+            fits = place.absolute().parts[-levels:] == below
             return f"the files are in {place}: " + (f"data.root={right}?" if fits else f"move them to {folder}")
     return ""

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src import files, schema
+from src import schema
+from src.data import folders
 from src.data.splits import Spec, Split, Splits, spec_of
 from src.errors import UserError
 
@@ -50,13 +51,8 @@ def read(file: Path) -> Tensor:
 
     Raises UserError for any other file.
     """
-    try:
+    with folders.reading(file):
         return _read(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({files.reason(error)})", fix=files.advice(error)) from None
-    except (MemoryError, RuntimeError) as error:  # torch's, where the file cannot be mapped
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{file}: cannot be mapped ({reason})", fix="allow more memory: ulimit -v unlimited") from None
 
 
 def _read(file: Path) -> Tensor:

@@ -7,10 +7,9 @@ numbers are the raw words of PCG64, which numpy keeps stable (its distributions 
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from src import files
-from src.errors import UserError
+from src.data import folders
 
 SHA256 = {
     "train.txt": "8570c4d8660309769669443787bc32957c06ae49663bfff5f7324eee3373cb8b",
@@ -30,17 +29,11 @@ def write(folder: Path) -> None:
     One process at a time does it, also where several nodes share the folder; a file that is there is never
     touched. Raises UserError where the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            for name, text in texts().items():
-                if not (folder / name).exists():
-                    files.write_text(folder / name, text)
-    except OSError as error:
-        raise UserError(
-            f"data.root: {folder} cannot be written ({error.strerror or error})",
-            fix="make room there, or name another folder with data.root=",
-        ) from None
+    with folders.writing(folder), folders.alone(folder, folders.say) as shared:
+        for name, text in texts().items():
+            if not (folder / name).exists():
+                with files.whole(folder / name, shared) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
 
 
 def texts() -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from src import schema
+from src.data import folders
 from src.data.splits import Spec, Split, Splits
 from src.errors import UserError
 
@@ -28,6 +29,11 @@ def split_of(file: Path, block: int) -> Split:
 
     The last bytes that fill no block are left out. Raises UserError for a text shorter than one block and a byte.
     """
+    with folders.reading(file):
+        return _split_of(file, block)
+
+
+def _split_of(file: Path, block: int) -> Split:
     size = file.stat().st_size
     count = (size - 1) // block
     if count < 1:

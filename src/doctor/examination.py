@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from src import files
 from src.doctor import environment_checks, host_checks, network_checks, rehearsal, storage_checks
 from src.doctor.findings import Finding, Plan, red
 from src.errors import JobFailed, UserError
@@ -62,6 +63,9 @@ class Examination(threading.Thread):
             self.finding = red(error.message, error.fix)
         except JobFailed as error:
             self.finding = red(str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self.finding = red(f"{where}{files.reason(error)}", files.advice(error))
         except Exception as error:
             text = " ".join(str(error).split())[:300]
             self.finding = red(f"{type(error).__name__}: {text}", "this is a bug: please report it")

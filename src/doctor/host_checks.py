@@ -15,6 +15,7 @@ import torch
 from src import environment, limits
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.doctor.model_size import parameters
+from src.errors import UserError
 from src.gradients import build as gradients
 from src.gradients import shared_memory
 from src.launchers import slurm
@@ -136,7 +137,10 @@ def _time_limit() -> str:
 
 def process_limits(plan: Plan) -> Finding:
     """Whether what a process may have (ulimit) is enough for the job."""
-    checkpoint = 3 * 4 * parameters(plan.settings) + LEAST_FILE
+    try:
+        checkpoint = 3 * 4 * parameters(plan.settings) + LEAST_FILE
+    except UserError:  # another check says what is wrong with the data or the model
+        checkpoint = LEAST_FILE
     hosts = 1 + len(plan.nodes)
     if found := limits.too_low(checkpoint, OPEN_FILES + 4 * plan.ranks * hosts):
         return red("; ".join(text for text, _ in found), "; ".join(fix for _, fix in found))

@@ -56,15 +56,15 @@ def dataset(plan: Plan) -> Finding:
         return red(f"data.root={chosen.root}: {existing(raw)} is not writable", "data.root=FOLDER")
     if chosen.name == data.rendered(chosen):
         return green(f"{chosen.name}: will be rendered into {raw}, in less than a minute")
-    files = ", ".join(data.kind_of(chosen).FILES)
+    wanted = ", ".join(data.kind_of(chosen).FILES)
     if chosen.name == "text":
-        return _absent(chosen, f"text: not in {raw}", f"copy {files} there")
+        return _absent(chosen, f"text: not in {raw}", f"copy {wanted} there")
     if mirror := data.answering(chosen, MIRROR_SECONDS):
         return yellow(
             without_secrets(f"{chosen.name}: not in {raw}; will be downloaded from {mirror}"),
             "no action needed; the start takes longer",
         )
-    fix = f"copy {files} into {raw}, or data.mirrors=[FOLDER]"
+    fix = f"copy {wanted} into {raw}, or data.mirrors=[FOLDER]"
     return _absent(chosen, f"{chosen.name}: not in {raw}, and no mirror answers", fix)
 
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from src import config, fingerprint
+from src import config, files, fingerprint
 from src.errors import UserError
 from src.run import seal
 from src.schema import Config
@@ -119,7 +119,11 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 def load_settings(path: Path) -> Config:
     """The run's settings, those of its model read by the copy of the model's file. Raises UserError."""
-    if not (path / CONFIG).is_file():
+    try:
+        there = (path / CONFIG).is_file()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({files.reason(error)})", fix=files.advice(error)) from None
+    if not there:
         raise UserError(f"{path}: is no run (no {CONFIG} there)", fix="name the folder of a run, such as runs/NAME")
     return config.load(path / CONFIG, model_copy(path))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from src.addresses import without_secrets
+from src.addresses import without_secrets, without_users
 from src.schema import Track
 
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
@@ -41,7 +41,7 @@ def where(settings: Track) -> dict[str, Any]:
         value = getattr(settings, name)
         variable = {"group": "WANDB_RUN_GROUP"}.get(name, f"WANDB_{name.upper()}")
         if value and not (value == getattr(default, name) and os.environ.get(variable)):
-            given[name] = value
+            given[name] = without_users(value)
     return given
 
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import re
 import resource
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from src.data import download, idx
 from src.errors import UserError
 from src.world.world import World
 from tests.helpers.data_sets import NOWHERE, write_data_set
-from tests.helpers.ranks import fork
+from tests.helpers.ranks import fork, good_job, run_job
 
 
 class Mirror(SimpleHTTPRequestHandler):
@@ -223,3 +224,29 @@ def test_the_password_of_a_mirror_is_used_and_nowhere_shown(packed: Path, tmp_pa
     said = (tmp_path / "output-0").read_text()
     assert "hunter2" not in said + wrong[0]
     assert "://***@127.0.0.1" in wrong[0]
+
+
+def test_no_file_of_a_run_holds_a_password_of_a_mirror(packed: Path, tmp_path: Path) -> None:
+    """W&B's offline files, checkpoints and the report neither; the resumed run takes it from its own command line."""
+    root = f"data.root={tmp_path / 'root'}"
+    arguments = ("data.name=kmnist", root, "train.epochs=1", "track.wandb=offline", "run.name=r")
+    with mirror(packed, "private") as (url, _):
+        secret = url.replace("://", "://me:hunter2@") + "/?token=hunter2"
+        job = good_job(2, tmp_path, *arguments, f"data.mirrors=[{secret}]", "track.notes=ask http://me:hunter2@host/")
+        shutil.rmtree(tmp_path / "root")
+        again = good_job(1, tmp_path, *arguments, f"data.mirrors=[{secret}]", "train.epochs=2")
+    assert "fetching" in again.output
+    assert "resumed at step 5" in again.output
+    assert "hunter2" not in job.output + again.output
+    files = [file for file in job.run.rglob("*") if file.is_file()]
+    assert len(files) > 12
+    assert [file for file in files if b"hunter2" in file.read_bytes()] == []
+    assert "***@127.0.0.1" in (job.run / "config.yaml").read_text()
+    recorded = (
+        "data.fallback=none",
+        "train.epochs=3",
+        f"config={job.run / 'config.yaml'}",
+        f"data.root={tmp_path / 'other'}",
+    )
+    lost = run_job(1, tmp_path, *recorded)
+    assert "its password is not kept with a run: give data.mirrors= again" in lost.output

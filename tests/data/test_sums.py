@@ -39,5 +39,5 @@ def test_what_is_there_is_not_touched(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^data\.root: .* cannot be written \(.*\); make room there"):
+    with pytest.raises(UserError, match=r"^data\.root: .* cannot be written \(.* is a file, not a folder\); name"):
         sums.write(tmp_path / "file" / "sums")

@@ -156,3 +156,57 @@ def test_an_end_of_a_slurm_job_that_is_over_is_not_this_job_s(shim: Shim, small:
     environment = shim.environment() | {"SLURM_JOB_END_TIME": "1000000000"}
     code, output = run(environment, "src.train", *settings(small, tmp_path))
     assert (code, read_status(tmp_path / "runs" / "r")["state"]) == (0, "finished"), output
+
+
+LOST = ("stat=ESTALE", "open=ESTALE", "read=ESTALE")
+STARTS = {
+    "src.train": (2, "error: run.root={}: {}/r cannot be written (Stale file handle); the file server has lost it"),
+    "src.status": (2, "error: {}: cannot be read (Stale file handle); the file server has lost it: mount it again"),
+    "src.evaluate": (2, "error: {}/r: cannot be read (Stale file handle); the file server has lost it: mount it again"),
+    "src.doctor": (1, "red     run           {}/r/config.yaml: Stale file handle  -> the file server has lost it"),
+}
+
+
+@pytest.mark.parametrize("module", some_slow(STARTS, 2, 5))
+def test_a_folder_of_runs_that_does_not_answer(module: str, shim: Shim, small: str, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "r").mkdir(parents=True)
+    chosen = settings(small, tmp_path)
+    arguments = {
+        "src.train": chosen,
+        "src.status": [str(tmp_path / "runs")],
+        "src.evaluate": [str(tmp_path / "runs" / "r")],
+        "src.doctor": [*chosen, "--only", "run"],
+    }
+    code, output = run(shim.environment(*LOST, under=tmp_path / "runs"), module, *arguments[module])
+    expected, line = STARTS[module]
+    assert code == expected
+    assert output.startswith(line.replace("{}", str(tmp_path / "runs"))), output
+
+
+DATA = {
+    "read-only": (("open=EROFS", "mkdir=EROFS"), ""),
+    "without locks": (("flock=ENOSYS",), ""),
+    "damaged": (("read=EIO",), "train-images-idx3-ubyte: cannot be read (Input/output error)"),
+    "lost": (("stat=ESTALE",), "IDX/raw cannot be read (Stale file handle); the file server has lost it: mount it"),
+}
+
+
+@pytest.mark.slow(seconds=4)
+@pytest.mark.parametrize(("faults", "said"), DATA.values(), ids=DATA)
+def test_a_folder_of_data(faults: tuple[str, ...], said: str, shim: Shim, small: str, tmp_path: Path) -> None:
+    environment = shim.environment(*faults, under=Path(small) / "IDX")
+    code, output = run(environment, "src.train", *settings(small, tmp_path))
+    assert (code, said in output) == (2 if said else 0, True), output
+
+
+@pytest.mark.slow(seconds=4)
+def test_a_full_folder_of_data_and_one_of_another_name(shim: Shim, small: str, tmp_path: Path) -> None:
+    environment = shim.environment("open=EROFS", "mkdir=EROFS", under=tmp_path / "data")
+    code, output = run(environment, "src.train", "data.name=digits", f"data.root={tmp_path / 'data'}")
+    assert code == 2
+    assert (
+        "cannot be written (Read-only file system); mount it for writing, or name another folder with data.root="
+        in output
+    )
+    code, output = run(environment, "src.train", "data.name=idx", f"data.root={small}/IDX")
+    assert (code, f"the files are in {small}/IDX/raw: data.root={small}?" in output) == (2, True)
