@@ -48,8 +48,8 @@ lint: .venv/.synced-dev ## ruff, mypy --strict, import-linter, shellcheck
 
 check: lint test ## lint and test
 
-drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one (ARGS="--model convnet")
-	$(BIN)/python -m src.drill $(ARGS)
+drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one (MODEL=convnet)
+	$(BIN)/python -m src.drill $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmarks.md (half an hour)
 	$(BIN)/python -m tests.bench.compare $(ARGS)
@@ -58,8 +58,8 @@ bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmar
 	$(BIN)/python -m tests.bench.profile $(ARGS)
 	$(BIN)/python -m tests.bench.tracking $(ARGS)
 
-scale: .venv/.synced-user ## time 1 to 8 ranks, and compare their hashes (ARGS="--model convnet")
-	$(BIN)/python -m tests.bench.scale $(ARGS)
+scale: .venv/.synced-user ## time 1 to 8 ranks, and compare their hashes (MODEL=convnet)
+	$(BIN)/python -m tests.bench.scale $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 doctor: .venv/.synced-user ## look at this host before a job (ARGS="config=... --nodes a,b")
 	$(BIN)/python -m src.doctor $(ARGS)
