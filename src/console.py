@@ -88,7 +88,7 @@ class Console:
         self._began = self._printed = time.monotonic()
         self._bar: Bar | None = None
         self._loss_sum, self._loss_items = 0.0, 0.0
-        self._steps_per_epoch = 0
+        self._steps_per_epoch, self._last_step = 0, 0
 
     def print(self, text: str) -> None:
         """Print a line."""
@@ -116,9 +116,10 @@ class Console:
         for label, text in rows.items():
             self.print(f"{label:8} {text}")
 
-    def start(self, position: Position, steps_per_epoch: int) -> None:
-        """Training begins: on a terminal, show the bar."""
-        self._steps_per_epoch = steps_per_epoch
+    def start(self, steps_per_epoch: int, last_step: int) -> None:
+        """Training begins, and ends with `last_step`: on a terminal, show the bar."""
+        self._steps_per_epoch, self._last_step = steps_per_epoch, last_step
+        self._epochs = -(-last_step // steps_per_epoch) if steps_per_epoch else self._epochs
         if self._rank0 and bar.has_bar(sys.stdout):
             self._bar = Bar(sys.stdout)
 
@@ -136,7 +137,7 @@ class Console:
             self._loss_sum, self._loss_items = 0.0, 0.0
 
     def _reading(self, position: Position, loss: float, rate: float) -> Reading:
-        steps_left = self._steps_per_epoch * self._epochs - position.step
+        steps_left = self._last_step - position.step
         return Reading(
             epoch=position.epoch + 1,
             epochs=self._epochs,

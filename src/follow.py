@@ -81,13 +81,13 @@ class Follower:
         self._console.stop()
 
     def _begin(self, status: dict[str, Any]) -> None:
-        """Take over the number of epochs and steps, which a run that goes on may have changed."""
-        shape = status.get("epochs", 0), status.get("steps_per_epoch", 0)
+        """Take over the number of steps, which a run that goes on may have changed."""
+        shape = status.get("last_step", 0), status.get("steps_per_epoch", 0)
         if shape != self._shape:
             self._console.stop()
             samples = status.get("batch", 0)
-            self._shape, self._console = shape, Console(True, shape[0], samples, LINE_SECONDS)
-            self._console.start(Position(0, 0, 0), shape[1])
+            self._shape, self._console = shape, Console(True, 0, samples, LINE_SECONDS)
+            self._console.start(shape[1], shape[0])
 
     def _show(self, line: dict[str, Any]) -> None:
         epoch, step = line["epoch"] - 1, line["step"]

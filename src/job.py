@@ -177,7 +177,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     generators = model_file.imports(model.path) & {"random", "numpy"}
     gradients = build_gradients(module, model.loss, train, world, stand_in, generators)
     tracker = Tracker(folder, settings, world, console.warn)
-    began = folder.begin(state.progress, origin, batches.steps_per_epoch)
+    began = folder.begin(state.progress, origin, batches.steps_per_epoch, last_step)
     tracker.begin(state.progress)
     console.print(dataset.headline)
     console.rows(banner(settings, world, dataset, module, gradients.name, tracker.name, f"{folder.path}{began}"))

@@ -87,7 +87,7 @@ def importing_torch() -> Iterator[None]:
 def train(job: "Job") -> StopReason | None:
     """Train to the end, or until the ranks agree to stop; returns why they did, None at the end."""
     progress = job.state.progress
-    job.console.start(progress, job.batches.steps_per_epoch)
+    job.console.start(job.batches.steps_per_epoch, job.last_step)
     with job.failing():
         while progress.epoch < job.settings.train.epochs:
             if train_epoch(job) or end_epoch(job):

@@ -69,7 +69,7 @@ def test_a_line_shows_the_mean_loss_since_the_last_one_and_the_time_left(
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     screen = Console(True, epochs=2, batch=50, seconds=10)
-    screen.start(Progress(), steps_per_epoch=100)
+    screen.start(steps_per_epoch=100, last_step=200)
     screen.training(Progress(step=10, step_in_epoch=10), loss=0.9, items=30, rate=1000.0)
     assert capsys.readouterr().out == "", "the last line is not log.seconds old yet"
     now[0] += 10
@@ -125,3 +125,10 @@ def test_the_error_file_of_a_torchrun_that_is_gone(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit) as end, one_line_errors():
         raise UserError("a mistake")
     assert (end.value.code, capsys.readouterr().err) == (2, "error: a mistake\n")
+
+
+def test_a_training_that_ends_within_an_epoch(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(True, epochs=10, batch=50, seconds=0)
+    screen.start(steps_per_epoch=100, last_step=150)
+    screen.training(Progress(epoch=1, step=110, step_in_epoch=10), loss=0.5, items=10, rate=100.0)
+    assert capsys.readouterr().out == "epoch 2/2  step  10/100  loss 0.5000  100 samples/s  0:00:20 left\n"

@@ -19,7 +19,8 @@ from tests.helpers.ranks import good_job, start_job
 from tests.helpers.terminals import terminal
 
 Captured = pytest.CaptureFixture[str]
-RUNNING = {"state": "running", "restart": True, "epochs": 2, "steps_per_epoch": 50, "batch": 64, "epoch": 0, "step": 0}
+RUNNING = {"state": "running", "restart": True, "last_step": 100, "steps_per_epoch": 50, "batch": 64}
+RUNNING |= {"epoch": 0, "step": 0}
 DESCRIBED = {"names": ["accuracy", "loss"], "shares": {"accuracy": ["correct", "count"]}, "best": "accuracy"}
 
 

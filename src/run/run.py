@@ -171,7 +171,7 @@ class Run:
         file, copy = config.model_path(self._settings.model), layout.model_copy(self.path)
         return f"{file} was edited" + (f": diff {copy} {file}" if copy else "")
 
-    def begin(self, progress: Progress, origin: Origin, steps_per_epoch: int) -> str:
+    def begin(self, progress: Progress, origin: Origin, steps_per_epoch: int, last_step: int) -> str:
         """Write down the start, or from which step and world size training goes on; returns that for the banner.
 
         Called by all ranks; raises UserError on all.
@@ -183,8 +183,8 @@ class Run:
             self.event("resume", step=step, world_size_before=before)
         else:
             self.event("start", step=step, weights=origin.file or None)
-        train = self._settings.train
-        size = {"epochs": train.epochs, "steps_per_epoch": steps_per_epoch, "batch": train.global_batch_size}
+        batch = self._settings.train.global_batch_size
+        size = {"last_step": last_step, "steps_per_epoch": steps_per_epoch, "batch": batch}
         self.status(State.RUNNING, epoch=progress.epoch, step=step, **size)  # src.status --follow draws its bar by them
         if resumed:
             resized = "" if before in (None, self._world.size) else f", {before} ranks before"
