@@ -72,3 +72,23 @@ def test_seconds_of_waiting_are_counted(tmp_path: Path) -> None:
         return way.waited
 
     assert in_world(2, work, tmp_path).values[0] > 0
+
+
+def test_each_rank_and_micro_batch_draws_its_own_random_numbers(tmp_path: Path) -> None:
+    def work(world: World) -> list[int]:
+        seeds = []
+
+        def loss(module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+            seeds.append(torch.initial_seed())
+            return bce(module, inputs, targets)
+
+        chosen = schema.Train(global_batch_size=BATCH, micro_batch_size=13)
+        number, own = gradients.local_shards(chosen, world)
+        way = gradients.build_gradients(tutorial(), loss, chosen, world)
+        for step, parts in enumerate(ShardedLoader(split(), chosen, own, number, CPU).epoch(0)):
+            way.forward_backward(parts, step, False)
+        return seeds
+
+    first, second = in_world(2, work, tmp_path).values
+    assert len(first) > STEPS
+    assert len({*first, *second}) == len(first) + len(second)
