@@ -22,6 +22,7 @@ if not __package__:  # `python launch/submit.py`: the checkout is where Python f
 
 from launch import job
 from src import config, files, leaving
+from src.addresses import without_secrets
 from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode
@@ -239,6 +240,7 @@ def submit(planned: Submission) -> str:
     """Write the files and submit the script; returns the job's number. Raises UserError if sbatch refuses."""
     planned.folder.mkdir(parents=True, exist_ok=True)
     for name, text in (planned.files | {"job.sbatch": planned.script}).items():
+        (planned.folder / name).touch(0o600 if without_secrets(text) != text else 0o666)
         (planned.folder / name).write_text(text, encoding="utf-8")
     try:
         done = subprocess.run(
@@ -264,7 +266,7 @@ def main() -> None:
         planned = plan(options)
         _warn_of_variables()
         if options.dry_run:
-            print(planned.script, end="")
+            print(without_secrets(planned.script), end="")
             return
         number = submit(planned)
     except UserError as error:

@@ -80,6 +80,18 @@ def test_an_array_s_script_is_the_golden_one(tmp_path: Path) -> None:
     assert done.stdout.replace(str(ROOT), "/checkout") == (GOLDEN / "submit-array.sbatch").read_text(), done.stderr
 
 
+def test_a_mirror_s_password_is_used_and_not_shown(sbatch: Path, tmp_path: Path) -> None:
+    given = ("--nodes=1", "--ranks-per-node=1", "data.mirrors=[http://me:hunter2@host/x]", f"run.root={tmp_path}/runs")
+    assert "hunter2" not in submit("--dry-run", *given).stdout
+    done = submit(*given, "run.name=a", path=sbatch)
+    assert done.returncode == 0, done.stderr
+    (script,) = tmp_path.rglob("job.sbatch")
+    assert "hunter2" in script.read_text()
+    assert script.stat().st_mode & 0o077 == 0, "only the user may read it"
+    readable = [file for file in script.parent.iterdir() if file.stat().st_mode & 0o077]
+    assert not [file for file in readable if "hunter2" in file.read_text()]
+
+
 def test_what_is_submitted_is_kept(sbatch: Path, tmp_path: Path) -> None:
     done = submit("--nodes=2", "--ranks-per-node=2", f"run.root={tmp_path}", "run.name=a", "optim.lr=0.1", path=sbatch)
     assert done.returncode == 0, done.stderr
