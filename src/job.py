@@ -13,12 +13,12 @@ from src.averages import Average
 from src.console import Console
 from src.data import dataset as datasets
 from src.data.dataset import DataSet
-from src.data.loader import MicroBatch, ShardedLoader
+from src.data.loader import ShardedLoader
 from src.data.splits import Split
 from src.evaluation import Interrupted, Metrics, evaluate
 from src.gradients.build import Gradients, build_gradients, local_shards
 from src.gradients.step import make_repeatable
-from src.gradients.trial import try_shares
+from src.gradients.trial import Trial, try_shares
 from src.interrupts import Interrupts
 from src.models import Model, compiling
 from src.optimizer import Optimizer
@@ -149,7 +149,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
     dataset = datasets.load(settings.data, world, console.print_any_rank)
     settings = run.on(settings, dataset)
-    model, module, stand_in = build_model(settings, dataset, world)
+    model, module, trial = build_model(settings, dataset, world)
     folder = Run(layout.directory(settings), world, settings, console.warn)
     interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
     folder.open(dataset)
@@ -165,7 +165,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     if train.compile:
         compiling.compile_in_place(module, model.loss, *few(dataset.train, world.device))
     generators = model_file.imports(model.path) & {"random", "numpy"}
-    gradients = build_gradients(module, model.loss, train, world, stand_in, generators)
+    gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated)
     tracker = Tracker(folder, settings, world, console.warn)
     began = folder.begin(state.progress, origin)
     tracker.begin(state.progress)
@@ -189,8 +189,8 @@ def prepare(settings: Config, world: World) -> Job | None:
     )
 
 
-def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model, nn.Module, MicroBatch | None]:
-    """The model's file, the module that it builds, tried on a few samples, and a batch for ranks without samples."""
+def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model, nn.Module, Trial]:
+    """The model's file, the module that it builds, and what came out when it was tried on a few samples."""
     train = settings.train
     model = models.load(config.model_path(settings.model), settings.model.settings)
     module = model.build(dataset.spec, train.seed).to(world.device)
