@@ -27,7 +27,7 @@ class Buffers:
     """
 
     def __init__(self, module: nn.Module, updated: Collection[str] = ()) -> None:
-        places = [*_places(module), *(_place_of(module, name) for name in updated)]
+        places = [*_places(module), *(place_of(module, name) for name in updated)]
         buffers = [owner[name] for owner, name in places]
         is_float = [buffer is not None and buffer.is_floating_point() for buffer in buffers]
         self._float_places = [place for place, chosen in zip(places, is_float, strict=True) if chosen]
@@ -122,7 +122,7 @@ def _places(module: nn.Module) -> Iterator[Place]:
                 yield owner._buffers, name
 
 
-def _place_of(module: nn.Module, name: str) -> Place:
+def place_of(module: nn.Module, name: str) -> Place:
     """Where the parameter of that name is."""
     owner, _, last = name.rpartition(".")
     return module.get_submodule(owner)._parameters, last

@@ -12,7 +12,7 @@ from src.data.loader import MicroBatch
 from src.data.order import share_sizes
 from src.data.splits import Split
 from src.errors import ModelFailed, UserError
-from src.gradients.buffers import Buffers
+from src.gradients.buffers import Buffers, place_of
 from src.gradients.step import Loss
 
 MOST = 16  # samples: a model that needs more than so many at once fails by itself
@@ -92,17 +92,20 @@ def _failure(
 @contextmanager
 def _left_as_it_was(module: nn.Module, changed: list[str]) -> Iterator[None]:
     """Undo what happens to the module; `changed` takes the names of the parameters to which something happened."""
-    names = [name for name, _ in module.named_parameters()]
-    before = [parameter.detach().clone() for parameter in module.parameters()]
-    was_training, everything = module.training, Buffers(module, names)
-    everything.begin()
+    named = [(name, parameter, parameter.detach().clone()) for name, parameter in module.named_parameters()]
+    was_training, buffers = module.training, Buffers(module)
+    buffers.begin()
     try:
         yield
-        now = dict(module.named_parameters())
-        changed += [name for name, old in zip(names, before, strict=True) if not _same_bits(now[name], old)]
     finally:
         module.train(was_training)
-        everything.restore()
+        buffers.restore()
+        for name, parameter, before in named:
+            owner, last = place_of(module, name)
+            if owner[last] is not parameter or not _same_bits(parameter, before):
+                changed.append(name)
+                owner[last] = parameter
+                parameter.data.copy_(before)
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
