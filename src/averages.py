@@ -10,7 +10,8 @@ from src.errors import UserError
 
 
 class Average:
-    """The average of the module's weights and float buffers over the steps; other buffers are the newest.
+    """The average of the module's weights and float buffers over the steps; other buffers are the newest, and so are
+    those with an infinite number when they are built (a mask of -inf), of which there is no mean.
 
     `half_life` is in samples: a step so many samples ago weighs half of the newest; 0 averages nothing, and `module` is
     None. The weights before the first step weigh nothing: after t steps with decays d1 ... dt the average is divided
@@ -25,8 +26,8 @@ class Average:
             self.module = _copy(module).requires_grad_(False)
             averages, live = _tensors(self.module), _tensors(module)
             pairs = [(averages[name], live[name]) for name in live]
-            self._pairs = [pair for pair in pairs if pair[1].is_floating_point()]
-            self._newest = [pair for pair in pairs if not pair[1].is_floating_point()]
+            self._pairs = [pair for pair in pairs if _has_a_mean(pair[1])]
+            self._newest = [pair for pair in pairs if not _has_a_mean(pair[1])]
 
     @torch.no_grad()
     def update(self, samples: int) -> None:
@@ -66,6 +67,10 @@ class Average:
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """Everything that a step may change, by name; a shared tensor once."""
     return dict([*module.named_parameters(), *module.named_buffers()])
+
+
+def _has_a_mean(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and bool(tensor.isfinite().all())
 
 
 def _copy(module: nn.Module) -> nn.Module:

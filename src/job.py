@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,12 @@ from src.averages import Average
 from src.console import Console
 from src.data import dataset as datasets
 from src.data.dataset import DataSet
-from src.data.loader import MicroBatch, ShardedLoader
+from src.data.loader import ShardedLoader
 from src.data.splits import Split
 from src.evaluation import Interrupted, Metrics, evaluate
 from src.gradients.build import Gradients, build_gradients, local_shards
 from src.gradients.step import make_repeatable
-from src.gradients.trial import try_shares
+from src.gradients.trial import Trial, try_shares
 from src.interrupts import Interrupts
 from src.models import Model, compiling
 from src.optimizer import Optimizer
@@ -54,12 +54,19 @@ class Job:
     speed: Speed
     last_step: int
     metrics: Metrics | None = None
+    warned: set[str] = field(default_factory=set)
 
     @contextmanager
     def failing(self) -> Iterator[None]:
         """Whatever ends the block badly is written into status.json, and ends the tracking."""
         with self.tracker.failing(), self.run.failing(), self.world.naming_lost_peers():
             yield
+
+    def warn_once(self, text: str) -> None:
+        """A warning that is not said again."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self.console.warn(text)
 
     def stop_reason(self) -> StopReason:
         """Why the ranks stop: the first rank's reason that has one. Called by all ranks."""
@@ -159,7 +166,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     dataset = datasets.load(settings.data, world, console.print_any_rank)
     settings = run.on(settings, dataset)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((layout.directory(settings) / layout.COMPILED).absolute()))
-    model, module, stand_in = build_model(settings, dataset, world)
+    model, module, trial = build_model(settings, dataset, world)
     folder = Run(layout.directory(settings), world, settings, console.warn)
     interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
     folder.open(dataset, lambda: interrupts.reason is not None)
@@ -175,7 +182,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     if train.compile:
         compiling.compile_in_place(module, model.loss, *few(dataset.train, world.device))
     generators = model_file.imports(model.path) & {"random", "numpy"}
-    gradients = build_gradients(module, model.loss, train, world, stand_in, generators)
+    gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated)
     tracker = Tracker(folder, settings, world, console.warn)
     began = folder.begin(state.progress, origin, batches.steps_per_epoch, last_step)
     tracker.begin(state.progress)
@@ -199,8 +206,8 @@ def prepare(settings: Config, world: World) -> Job | None:
     )
 
 
-def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model, nn.Module, MicroBatch | None]:
-    """The model's file, the module that it builds, tried on a few samples, and a batch for ranks without samples."""
+def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model, nn.Module, Trial]:
+    """The model's file, the module that it builds, and what came out when it was tried on a few samples."""
     train = settings.train
     model = models.load(config.model_path(settings.model), settings.model.settings)
     module = model.build(dataset.spec, train.seed).to(world.device)

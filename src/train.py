@@ -121,6 +121,8 @@ def report(job: "Job") -> None:
     """A line for metrics.jsonl, and perhaps one for the console."""
     progress, rate = job.state.progress, job.speed.rate()
     loss, items = progress.take_loss()
+    if not items:
+        job.warn_once("no item counted in the last steps (loss returned 0 items): nothing is trained by them")
     optimizer = job.state.optimizer
     job.tracker.train(progress, loss, optimizer.lr(progress.step - 1), rate, optimizer.grad_norm)
     job.console.training(progress, loss, items, rate)

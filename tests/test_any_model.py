@@ -143,6 +143,14 @@ def loss(module, images, labels):
     )
 
 
+def test_a_loss_that_counts_no_item_is_warned_of_once(tmp_path: Path) -> None:
+    write_linear(tmp_path)
+    file = tmp_path / "linear.py"
+    file.write_text(file.read_text().replace("len(labels)", "0"))
+    job = train(1, tmp_path, "x", f"model.name={file}", "log.every=2", "train.max_steps=9")
+    assert job.output.count("warning: no item counted in the last steps (loss returned 0 items)") == 1
+
+
 def test_averages_are_measured_kept_and_said(tmp_path: Path) -> None:
     job = train(1, tmp_path, "x", "train.epochs=2", "optim.average=50", "optim.clip_norm=1")
     lines = list(jsonl.read(job.run / layout.METRICS))

@@ -100,3 +100,13 @@ def test_a_module_that_cannot_be_copied_is_refused() -> None:
     live.lock = threading.Lock()  # type: ignore[assignment]
     with pytest.raises(UserError, match=r"optim.average: the module cannot be copied \(TypeError"):
         Average(live, 10.0)
+
+
+def test_a_mask_of_infinity_stays_one() -> None:
+    live = nn.Linear(2, 2)
+    live.register_buffer("mask", torch.triu(torch.full((3, 3), -torch.inf), 1))
+    average = Average(live, 10.0)
+    for _ in range(3):
+        average.update(7)
+    assert average.module is not None
+    assert torch.equal(average.module.mask, live.mask)  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ FILES = sorted(set(re.findall(r"(?<![\w/.])(?:src|configs|launch|docs|tests)/[\w
 def row(name: str) -> str:
     """A setting's row in the table of docs/settings.md."""
     meaning = str(schema.KEYS[name].metadata["meaning"]).replace("|", "\\|")
+    choices = schema.KEYS[name].metadata.get("choices", ())
+    meaning += "" if all(choice in meaning for choice in choices) else f" ({', '.join(choices)})"
     default = schema.value_of(schema.Config(), name)
     return f"| `{name}` | {'`' + str(default) + '`' if default not in ('', []) else ''} | {meaning} |"
 

@@ -61,7 +61,9 @@ def onnx(run: Trained, file: Path, metadata: dict[str, str]) -> Outputs:
     helper.set_model_props(graph, metadata)
     checker.check_model(graph, full_check=True)
     save(graph, file)
-    session: Any = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # an error is raised too, and becomes one line
+    session: Any = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def outputs(inputs: Tensor) -> Tensor:
         try:

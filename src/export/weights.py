@@ -19,6 +19,11 @@ from src.run.trained import Trained
 
 CLOSE = 1e-4  # of the largest output, or of 1
 
+TRACED = (
+    "; what forward computes in Python (len(inputs), an if on a tensor) is fixed in the graph; --to safetensors "
+    "exports any model"
+)
+
 
 def export(
     path: Path, to: str, file: Path | None = None, model_file: Path | None = None, averaged: bool = False
@@ -36,7 +41,7 @@ def export(
             compared = compare(run, exported, test, metrics)
             temporary.chmod(0o644 & ~_umask())
     except Differs as error:
-        raise JobFailed(f"{file}: {error}: not kept") from None
+        raise JobFailed(f"{file}: {error}: not kept{TRACED if to == 'onnx' else ''}") from None
     except ImportError as error:
         raise UserError(f"--to {to}: {error.name} is not installed: run `make setup-export`") from None
     except OSError as error:

@@ -1,11 +1,13 @@
 """The same bits from any number of ranks: fixed shards, whose gradients are added in a fixed tree."""
 
+from collections.abc import Collection
 from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from src.data.loader import MicroBatch
+from src.errors import UserError
 from src.gradients.buffers import Buffers
 from src.gradients.exchange import Exchange
 from src.gradients.step import Loss, Seed, StepResult, divide
@@ -21,11 +23,18 @@ class Bitwise:
     """
 
     def __init__(
-        self, module: nn.Module, loss: Loss, seed: Seed, shards: int, local: range, exchange: Exchange
+        self,
+        module: nn.Module,
+        loss: Loss,
+        seed: Seed,
+        shards: int,
+        local: range,
+        exchange: Exchange,
+        updated: Collection[str] = (),
     ) -> None:
         self._module, self._loss, self._seed, self._local, self._exchange = module, loss, seed, local, exchange
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._buffers = Buffers(module)
+        self._buffers = Buffers(module, updated)
         dtypes = [parameter.dtype for parameter in self._parameters]
         dtype = reduce(torch.promote_types, dtypes, self._buffers.dtype)  # float32 at least, for bfloat16 too
         self._partials = PartialSums(self._parameters, self._buffers.length, local, shards, dtype)
@@ -38,6 +47,7 @@ class Bitwise:
                 self._others.append((parameter.grad, view))
         self._tail = self._total.numel() - self._buffers.length
         self._divided = self._total[: self._tail + self._buffers.floats]
+        self._reentrant_is_refused = False
         self.name = f"bitwise, {exchange.name}"
 
     @property
@@ -69,11 +79,27 @@ class Bitwise:
         if self._buffers.length:
             self._buffers.restore()
         loss, items = self._loss(self._module, batch.inputs, batch.targets)
+        if not self._reentrant_is_refused:
+            self._refuse_reentrant(loss)
         gradients = list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
         numbers = [loss.item(), float(vote), float(items)]
         if self._buffers.length:
             gradients.append(self._buffers.changes(numbers[2], batch.is_first))
         return gradients, numbers
+
+    def _refuse_reentrant(self, loss: Tensor) -> None:
+        """Before the first gradient: what is behind such a checkpoint would have none, without a word."""
+        seen, waiting = set(), [loss.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            if node.name() == "CheckpointFunctionBackward":
+                reason = "train.sync=bitwise: the model calls torch.utils.checkpoint with use_reentrant=True"
+                raise UserError(reason, fix="give use_reentrant=False, or use train.sync=ddp")
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+        self._reentrant_is_refused = True
 
 
 class PartialSums:

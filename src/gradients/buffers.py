@@ -2,31 +2,33 @@
 
 Every share starts from the step's buffers. What comes out of a step is for floats the mean of what the shares
 changed, weighted by their items, and for other types (a counter of batches) what the first share that has samples
-made of them. Both travel as numbers that are added beside the gradients: floats as changes times items, the other
+made of them. A frozen parameter that a forward pass changes (the moving average of a student, say) is one of them.
+Both travel as numbers that are added beside the gradients: floats as changes times items, the other
 types as the values of their bytes, to which all but the first share add zeros. An element that no share changed
 stays as it is, to the bit, whatever it is (a mask of -inf).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import JobFailed
 
-Place = tuple[nn.Module, str]
+Place = tuple[dict[str, Any], str]  # a module's own dict of buffers or of parameters, and the name in it
 
 
 class Buffers:
-    """The buffers of a module, and how the shares of a batch agree on them.
+    """The buffers of a module, and the frozen parameters that are `updated` by name; how the shares agree on them.
 
     `length` is the number of floats that travel, `floats` how many of them are divided by the items.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        places = list(_places(module))
-        buffers = [owner._buffers[name] for owner, name in places]
+    def __init__(self, module: nn.Module, updated: Collection[str] = ()) -> None:
+        places = [*_places(module), *(place_of(module, name) for name in updated)]
+        buffers = [owner[name] for owner, name in places]
         is_float = [buffer is not None and buffer.is_floating_point() for buffer in buffers]
         self._float_places = [place for place, chosen in zip(places, is_float, strict=True) if chosen]
         self._other_places = [place for place, chosen in zip(places, is_float, strict=True) if not chosen]
@@ -92,14 +94,14 @@ class Buffers:
         """A forward pass may give a buffer a new tensor instead of changing it: the module gets the old one back."""
         for places, buffers in ((self._float_places, self._floats), (self._other_places, self._others)):
             for (owner, name), buffer in zip(places, buffers, strict=True):
-                owner._buffers[name] = buffer
+                owner[name] = buffer
 
 
 def _now(places: list[Place], buffers: list[Tensor]) -> list[Tensor]:
     """The tensors that are the buffers now."""
     tensors = []
     for (owner, name), buffer in zip(places, buffers, strict=True):
-        current = owner._buffers[name]
+        current = owner[name]
         if current is None or current.shape != buffer.shape:
             was, found = tuple(buffer.shape), None if current is None else tuple(current.shape)
             raise JobFailed(
@@ -117,11 +119,17 @@ def _places(module: nn.Module) -> Iterator[Place]:
         for name, buffer in owner._buffers.items():
             if buffer is not None and id(buffer) not in seen:
                 seen.add(id(buffer))
-                yield owner, name
+                yield owner._buffers, name
+
+
+def place_of(module: nn.Module, name: str) -> Place:
+    """Where the parameter of that name is."""
+    owner, _, last = name.rpartition(".")
+    return module.get_submodule(owner)._parameters, last
 
 
 def _at(places: list[Place]) -> list[Tensor]:
-    return [buffer for owner, name in places if (buffer := owner._buffers[name]) is not None]
+    return [buffer for owner, name in places if (buffer := owner[name]) is not None]
 
 
 def _views(flat: Tensor, tensors: list[Tensor]) -> list[Tensor]:

@@ -6,7 +6,7 @@ the gradients: the sum of the losses, how many items they are a sum over, how ma
 module's buffers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from torch import nn
@@ -74,18 +74,21 @@ def build_gradients(
     world: World,
     stand_in: MicroBatch | None = None,
     random_modules: Iterable[str] = (),
+    updated: Collection[str] = (),
 ) -> Gradients:
     """What train.sync and train.exchange ask for. Raises UserError where it is impossible.
 
-    `stand_in` is for ranks that have no samples in a step (see DDPGradients), `random_modules` see Seed.
+    `stand_in` is for ranks that have no samples in a step (see DDPGradients), `random_modules` see Seed;
+    `updated` names frozen parameters that a forward pass changes (see Buffers).
     """
     _refuse_sparse(module)
+    _refuse_complex(module)
     number, local = local_shards(settings, world)
     loss = in_precision(loss, settings.precision, world.device)
     seed = Seed(settings.seed, world.device, random_modules)
     if world.size == 1:
         return (
-            Bitwise(module, loss, seed, number, local, Local())
+            Bitwise(module, loss, seed, number, local, Local(), updated)
             if settings.sync == "bitwise"
             else SingleProcess(module, loss, seed)
         )
@@ -93,14 +96,23 @@ def build_gradients(
     memory, reason = _shared_memory(settings, world, tree)
     through = memory.name if memory else world.backend + (f" ({reason})" if reason else "")
     if settings.sync == "bitwise":
-        return Bitwise(module, loss, seed, number, local, memory or Backend(world, tree, through))
-    return DDPGradients(module, loss, seed, world, memory, through, stand_in)
+        return Bitwise(module, loss, seed, number, local, memory or Backend(world, tree, through), updated)
+    return DDPGradients(module, loss, seed, world, memory, through, stand_in, updated)
 
 
 def _refuse_sparse(module: nn.Module) -> None:
     for name, part in module.named_modules():
         if getattr(part, "sparse", False) is True:
             raise UserError(f"model: {name} has sparse gradients, which are not summed here", fix="give sparse=False")
+
+
+def _refuse_complex(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and parameter.is_complex():
+            raise UserError(
+                f"model: the parameter {name} is complex, and gradients are summed as real numbers",
+                fix="keep it as a real one with a last dimension of 2, and call torch.view_as_complex in forward",
+            )
 
 
 def _shared_memory(settings: schema.Train, world: World, tree: Tree) -> tuple[SharedMemory | None, str]:

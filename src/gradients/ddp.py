@@ -1,6 +1,7 @@
 """DistributedDataParallel, whose communication hook adds and carries scalars; and a world of one, which needs none."""
 
 import inspect
+from collections.abc import Collection
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -75,6 +76,7 @@ class DDPGradients:
         memory: SharedMemory | None,
         through: str,
         stand_in: MicroBatch | None,
+        updated: Collection[str],
     ) -> None:
         from torch.nn.parallel import DistributedDataParallel
 
@@ -85,7 +87,7 @@ class DDPGradients:
             gradient_as_bucket_view=True,
             **_without_buffers(DistributedDataParallel),
         )
-        self._parameters, self._buffers, self._stand_in = list(module.parameters()), Buffers(module), stand_in
+        self._parameters, self._buffers, self._stand_in = list(module.parameters()), Buffers(module, updated), stand_in
         self._unused_are_refused = False
         beside = SCALARS + self._buffers.length
         self._beside = torch.zeros(beside, dtype=self._buffers.dtype, device=world.device)

@@ -1,40 +1,66 @@
 """The smallest share that a shard has in a step, tried before training: BatchNorm, for one, refuses a single sample."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src import schema
 from src.data.loader import MicroBatch
 from src.data.order import share_sizes
 from src.data.splits import Split
 from src.errors import ModelFailed, UserError
-from src.gradients.buffers import Buffers
+from src.gradients.buffers import Buffers, place_of
 from src.gradients.step import Loss
 
 MOST = 16  # samples: a model that needs more than so many at once fails by itself
 
 
+@dataclass
+class Trial:
+    """`stand_in` is a batch for ranks that have no samples in a step, None where that does not occur; `updated` names
+    the frozen parameters that the forward pass changed, such as a teacher's that follow a student.
+    """
+
+    stand_in: MicroBatch | None = None
+    updated: list[str] = field(default_factory=list)
+
+
 def try_shares(
     module: nn.Module, loss: Loss, split: Split, settings: schema.Train, shards: int, device: torch.device
-) -> MicroBatch | None:
+) -> Trial:
     """Try the loss in training mode on the smallest share that occurs; the module is left as it was.
 
-    Returns a batch for ranks that have no samples in a step, None where that does not occur. Raises UserError for a
-    share that is too small, naming batch sizes that work, and ModelFailed where no share works.
+    Raises UserError for a share that is too small, naming batch sizes that work, and with bitwise for a forward pass
+    that changes what is trained; ModelFailed where no share works.
     """
     sizes = _sizes(len(split), settings.global_batch_size, settings.micro_batch_size, shards)
     smallest = min(sizes - {0})
-    if error := _failure(module, loss, split, smallest, device):
+    changed: list[str] = []
+    if error := _failure(module, loss, split, smallest, device, changed):
         needed = _needed(module, loss, split, smallest + 1, device)
         if not needed:
             raise error
         raise _refusal(error, len(split), settings, shards, smallest, needed)
-    if 0 not in sizes:
-        return None
-    enough = _needed(module, loss, split, 1, device)
-    return MicroBatch(split.inputs[:enough].to(device), split.targets[:enough].to(device))
+    trial = Trial(updated=_frozen(module, changed, settings))
+    if 0 in sizes:
+        enough = _needed(module, loss, split, 1, device)
+        trial.stand_in = MicroBatch(split.inputs[:enough].to(device), split.targets[:enough].to(device))
+    return trial
+
+
+def _frozen(module: nn.Module, changed: list[str], settings: schema.Train) -> list[str]:
+    """Those of the changed parameters that are not trained."""
+    frozen = [name for name in changed if not module.get_parameter(name).requires_grad]
+    if settings.sync == "bitwise" and (trained := [name for name in changed if name not in frozen]):
+        raise UserError(
+            f"train.sync=bitwise: the forward pass changes parameters that are trained ({', '.join(trained[:3])})",
+            fix="freeze them (requires_grad_(False)) or make them buffers; what normalises a weight is "
+            "torch.nn.utils.parametrize",
+        )
+    return frozen
 
 
 def _sizes(samples: int, batch: int, micro_batch: int, shards: int) -> set[int]:
@@ -50,21 +76,41 @@ def _needed(module: nn.Module, loss: Loss, split: Split, least: int, device: tor
     return next((size for size in range(least, MOST + 1) if not _failure(module, loss, split, size, device)), 0)
 
 
-def _failure(module: nn.Module, loss: Loss, split: Split, size: int, device: torch.device) -> ModelFailed | None:
-    """What the model's file raises for so many samples."""
-    buffers = Buffers(module)
-    buffers.begin()
-    was_training = module.training
-    module.train()
+def _failure(
+    module: nn.Module, loss: Loss, split: Split, size: int, device: torch.device, changed: list[str] | None = None
+) -> ModelFailed | None:
+    """What the model's file raises for so many samples; `changed` takes the names of parameters that it changes."""
     try:
-        with torch.no_grad():
+        with _left_as_it_was(module, [] if changed is None else changed), torch.no_grad():
+            module.train()
             loss(module, split.inputs[:size].to(device), split.targets[:size].to(device))
     except ModelFailed as error:
         return error
+    return None
+
+
+@contextmanager
+def _left_as_it_was(module: nn.Module, changed: list[str]) -> Iterator[None]:
+    """Undo what happens to the module; `changed` takes the names of the parameters to which something happened."""
+    named = [(name, parameter, parameter.detach().clone()) for name, parameter in module.named_parameters()]
+    was_training, buffers = module.training, Buffers(module)
+    buffers.begin()
+    try:
+        yield
     finally:
         module.train(was_training)
         buffers.restore()
-    return None
+        for name, parameter, before in named:
+            owner, last = place_of(module, name)
+            if owner[last] is not parameter or not _same_bits(parameter, before):
+                changed.append(name)
+                owner[last] = parameter
+                parameter.data.copy_(before)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    first, second = (tensor.detach().contiguous().flatten().view(torch.uint8) for tensor in (one, other))
+    return torch.equal(first, second)
 
 
 def _refusal(

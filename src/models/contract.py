@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from src.errors import ModelFailed, UserError
 
@@ -76,7 +77,7 @@ class Model:
             raise self.broken("build", f"returned {kind_of(built)}", "an nn.Module")
         if not any(parameter.requires_grad for parameter in built.parameters()):
             raise self.broken("build", "returned a module without parameters to train", "at least one")
-        if not data.classes and any(parameter.numel() == 0 for parameter in built.parameters()):
+        if not data.classes and any(not is_lazy(one) and one.numel() == 0 for one in built.parameters()):
             raise UserError(
                 f"{self.path.name}: has an output for each class, and the targets of this data are no classes",
                 fix="name another model with model.name=, such as transformer for text",

@@ -215,8 +215,11 @@ class Checkpoints:
 
     def _save(self, state: TrainState) -> None:
         progress, began = state.progress, time.perf_counter()
+        buffers = {name for name, _ in state.module.named_buffers()}
         for name, tensor in state.module.state_dict().items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            # A buffer may be a mask of -inf.
+            bad = torch.isnan(tensor) if name in buffers else ~torch.isfinite(tensor)
+            if tensor.is_floating_point() and bool(bad.any()):
                 raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
         content = {"format": archive.FORMAT} | state.state_dict()
         content |= {

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from src.errors import UserError
+from src.world.world import World
 from tests.helpers.gradient_steps import steps, tutorial
 from tests.helpers.ranks import in_world
 
@@ -30,3 +33,12 @@ def test_dropout_draws_the_same_in_every_world(tmp_path: Path) -> None:
     (together, _, _) = in_world(3, work, tmp_path).values[2]
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(together, alone, strict=True))
     assert not torch.equal(alone[0], alone[1])
+
+
+def test_a_checkpoint_that_calls_backward_itself_is_refused() -> None:
+    class Recomputed(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return checkpoint(super().forward, inputs.requires_grad_(), use_reentrant=True)
+
+    with pytest.raises(UserError, match="use_reentrant=True; give use_reentrant=False"):
+        steps(lambda: Recomputed(784, 10), "train.sync=bitwise")(World())

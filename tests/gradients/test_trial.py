@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from src import schema
 from src.data.splits import Split
 from src.errors import ModelFailed, UserError
-from src.gradients.trial import try_shares
+from src.gradients.trial import Trial, try_shares
 
 CPU = torch.device("cpu")
 
@@ -46,13 +46,13 @@ def test_a_share_that_is_too_small_is_refused_with_a_batch_that_works(
     assert found.value.message.startswith(f"train.global_batch_size={batch}: ")
     better = int(found.value.fix.split("use a batch of ")[1].split()[0])
     chosen.global_batch_size = better
-    assert try_shares(net(), loss, split(samples), chosen, shards, CPU) is None or better < shards
+    assert try_shares(net(), loss, split(samples), chosen, shards, CPU).stand_in is None or better < shards
 
 
 def test_the_module_is_left_as_it_was() -> None:
     module = net().eval()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    assert try_shares(module, loss, split(64), schema.Train(global_batch_size=8), 4, CPU) is None
+    assert try_shares(module, loss, split(64), schema.Train(global_batch_size=8), 4, CPU) == Trial(None, [])
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert not module.training
 
@@ -60,9 +60,49 @@ def test_the_module_is_left_as_it_was() -> None:
 def test_ranks_without_samples_get_a_batch_that_works() -> None:
     """34 samples in batches of 32 leave two of four ranks nothing; a batch of 2 is needed to normalise."""
     module = nn.Sequential(nn.Linear(4, 3))
-    stand_in = try_shares(module, loss, split(34), schema.Train(global_batch_size=32), 4, CPU)
+    stand_in = try_shares(module, loss, split(34), schema.Train(global_batch_size=32), 4, CPU).stand_in
     assert stand_in is not None
     assert len(stand_in.targets) == 1
+
+
+class Teacher(nn.Module):
+    """A frozen copy of the student follows it in every forward pass in training mode, in one of two ways."""
+
+    def __init__(self, replaces: bool = False, trains: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.student, self.teacher, self.still = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(4, 3)
+        self.teacher.requires_grad_(trains)
+        self.still.requires_grad_(False)
+        self.replaces = replaces
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                followed = 0.9 * old.data + 0.1 * new.data
+                old.data = followed
+            if self.replaces:
+                self.teacher.bias = nn.Parameter(self.teacher.bias.data, requires_grad=False)
+        goal = self.teacher(inputs).detach() + self.still(inputs)
+        return torch.square(self.student(inputs) - goal).sum(1)
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_frozen_parameters_that_a_forward_pass_changes_are_found_and_put_back(replaces: bool) -> None:
+    module = Teacher(replaces)
+    before = {name: (parameter, parameter.clone()) for name, parameter in module.named_parameters()}
+    trial = try_shares(module, loss, split(64), schema.Train(global_batch_size=8), 4, CPU)
+    assert trial.updated == ["teacher.weight", "teacher.bias"]
+    for name, parameter in module.named_parameters():
+        assert parameter is before[name][0], name
+        assert torch.equal(parameter, before[name][1]), name
+
+
+def test_a_forward_pass_that_changes_what_is_trained_is_refused_where_shards_would_differ() -> None:
+    module = Teacher(trains=True)
+    with pytest.raises(UserError, match=r"changes parameters that are trained \(teacher.weight, teacher.bias\)"):
+        try_shares(module, loss, split(64), schema.Train(sync="bitwise"), 8, CPU)
+    assert try_shares(module, loss, split(64), schema.Train(), 2, CPU) == Trial()
 
 
 def test_a_model_that_always_fails_raises_its_own_error() -> None:

@@ -237,3 +237,17 @@ def test_a_model_refuses_data_by_a_value_error_of_its_own(tmp_path: Path) -> Non
         file.write_text(f"import json\ndef build(settings, data):\n    {code}\ndef loss(module, x, y):\n    return 0\n")
         with pytest.raises(kind, match="needs grey pictures" if kind is UserError else "invalid literal"):
             models.load(file, {}).build(SPEC, 0)
+
+
+def test_lazy_layers_get_their_shapes_from_the_first_samples(tmp_path: Path) -> None:
+    build = "def build(settings, data):\n    return nn.LazyLinear(3)\n"
+    loss = "def loss(module, inputs, targets):\n    return module(inputs.float()).sum(), len(targets)\n"
+    spec = Spec((4,), torch.uint8, 0, (2,), torch.float32)
+    made = []
+    for _ in range(2):
+        model = loaded(tmp_path, build, loss)
+        module = model.build(spec, 0)
+        model.check(module, torch.zeros(2, 4, dtype=torch.uint8), torch.zeros(2, 2))
+        made.append(module.weight)
+    assert made[0].shape == (3, 4)
+    assert torch.equal(made[0], made[1])  # type: ignore[arg-type]

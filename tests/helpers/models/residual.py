@@ -59,7 +59,9 @@ class Residual(nn.Module):
         self.unused = nn.Linear(2, 2) if settings.unused else None
         self.register_buffer("seen", torch.zeros(classes, dtype=torch.int64))
         self.register_buffer("any", torch.zeros(3, dtype=torch.bool))
-        self.register_buffer("mask", torch.full((width,), -torch.inf), persistent=False)
+        self.register_buffer("mask", torch.full((width,), -torch.inf))
+        self.register_buffer("seconds", torch.zeros(1), persistent=False)
+        self.seconds: Tensor
         self.seen: Tensor
         self.mask: Tensor
 
@@ -84,6 +86,7 @@ def _weights(labels: Tensor) -> Tensor:
 def loss(module: Residual, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     logits, mirrored = module(images)
     if module.training:
+        module.seconds += 0.5
         module.seen += torch.bincount(labels, minlength=len(module.seen))
     weights = _weights(labels)
     classes = functional.cross_entropy(logits, labels, reduction="none") * weights
