@@ -154,7 +154,7 @@ def test_the_settings_reach_torchs_optimizer(settings: tuple[str, ...], theirs: 
     torch.testing.assert_close(mine.weight, other.weight)
 
 
-@pytest.mark.parametrize("limit", [0.5, 1000.0])
+@pytest.mark.parametrize("limit", [0.5, 4.0, 1000.0])
 def test_clipping_is_torchs_and_the_norm_is_kept(limit: float) -> None:
     torch.manual_seed(0)
     mine = nn.Linear(7, 3)
@@ -162,6 +162,7 @@ def test_clipping_is_torchs_and_the_norm_is_kept(limit: float) -> None:
     for module in (mine, other):
         module(torch.ones(2, 7)).square().sum().backward()
     norm = nn.utils.clip_grad_norm_(other.parameters(), limit)
+    assert 4.0 < norm < 8.0
     optimizer = made(f"clip_norm={limit}", "lr=1", module=mine)
     optimizer.step(0, StepResult(1.0, 0.0, 1.0))
     assert optimizer.grad_norm == pytest.approx(norm.item())

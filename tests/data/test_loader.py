@@ -7,7 +7,7 @@ from torch.utils.data import DistributedSampler
 
 from src import config, schema
 from src.data.loader import ShardedLoader
-from src.data.order import ShardSampler
+from src.data.order import ShardSampler, draws
 from src.data.splits import Split
 from src.gradients.build import local_shards
 from src.world.world import World
@@ -201,4 +201,16 @@ def test_the_augmented_bytes_do_not_depend_on_the_ranks_or_on_a_resume(sync: str
     alone = epoch(1, 0)
     for ranks in (3, 8):
         assert epoch(ranks, 0) == alone
+    numbers_of = [draws(0, number, torch.arange(9)) for number in (0, 1)]
+    assert not torch.equal(*numbers_of)
+    given: list[Tensor] = []
+
+    def remember(images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        given.append(draws)
+        return images, labels
+
+    loader = ShardedLoader(split(9), config.parse(["train.global_batch_size=9"]).train, range(1), 1, CPU, remember)
+    for number in (0, 1):
+        list(loader.epoch(number))
+        assert torch.equal(given[-1].sort(0).values, numbers_of[number].sort(0).values)
     assert epoch(3, 7) == {key: value for key, value in alone.items() if key[0] >= 7}

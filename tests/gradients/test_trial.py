@@ -111,3 +111,8 @@ def test_a_model_that_always_fails_raises_its_own_error() -> None:
 
     with pytest.raises(ModelFailed, match="division by zero"):
         try_shares(net(), failing, split(64), schema.Train(), 2, CPU)
+
+
+def test_it_is_tried_in_training_mode_whatever_mode_the_module_is_in() -> None:
+    with pytest.raises(UserError, match="a rank has only 1"):
+        try_shares(net().eval(), loss, split(129), schema.Train(global_batch_size=32), 4, CPU)
