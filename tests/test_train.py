@@ -219,13 +219,13 @@ def test_a_disk_that_is_full_from_the_start(small: str, tmp_path: Path) -> None:
     assert job.codes == [2]
     assert job.output == (
         f"error: run.root={tmp_path}: {tmp_path / 'r'} cannot be written (File too large); "
-        "make room there, or name another folder with run.root=\n"
+        "the limit of a file's size is reached: ulimit -f unlimited, or name another folder with run.root=\n"
     )
 
 
 @pytest.mark.parametrize(
     ("name", "value", "advice"),
-    [("RANK", "", "RANK=: must be a whole number"), ("RANK", "7", "the rank must be below the world size")],
+    [("RANK", "x", "RANK=x: must be a whole number"), ("RANK", "7", "the rank must be below the world size")],
 )
 def test_any_rank_reports_an_impossible_environment(name: str, value: str, advice: str, tmp_path: Path) -> None:
     job = run_job(1, tmp_path, environment={name: value})

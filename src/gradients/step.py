@@ -35,7 +35,6 @@ class StepResult:
         return step % GPU_LOOK_STEPS == 0 and bool(self.votes > 0)
 
 
-@torch.no_grad()
 def divide(gradients: list[Tensor], items: float | Tensor) -> None:
     """Turn sums over the global batch into means over its items, in place; a batch without items has gradients of 0."""
     if isinstance(items, Tensor):

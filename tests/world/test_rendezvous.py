@@ -139,6 +139,14 @@ def test_a_rank_0_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert error.startswith("error: rank 0 of 2 did not come within 1 s (RANK=1 WORLD_SIZE=2: if they are an earlier")
 
 
+def has_ended(pid: str) -> bool:
+    """Whether the process is a zombie, or is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def test_two_processes_with_the_same_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "MISSED_SECONDS", 0.5)
     port = str(free_port())
@@ -147,7 +155,11 @@ def test_two_processes_with_the_same_rank(tmp_path: Path, monkeypatch: pytest.Mo
         return {"RANK": str(min(rank, 1)), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
 
     def linger(world: World) -> None:
-        time.sleep(4)
+        """Until the third process has ended: a store that is gone would tell it something else."""
+        siblings = Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()
+        until = time.monotonic() + 100
+        while time.monotonic() < until and not any(has_ended(pid) for pid in siblings):
+            time.sleep(0.1)
 
     job = by_hand(3, linger, tmp_path, own=own)
     assert sorted(job.codes) == [0, 0, 2], job.output
