@@ -68,7 +68,8 @@ def _sizes(samples: int, batch: int, micro_batch: int, shards: int) -> set[int]:
     shares = share_sizes(samples, batch, shards)
     if not micro_batch:
         return shares
-    return {size for share in shares for size in (min(share, micro_batch), share % micro_batch or micro_batch) if share}
+    parts = {size for share in shares for size in (min(share, micro_batch), share % micro_batch or micro_batch) if share}
+    return parts | (shares & {0})
 
 
 def _needed(module: nn.Module, loss: Loss, split: Split, least: int, device: torch.device) -> int:

@@ -60,9 +60,11 @@ def test_the_module_is_left_as_it_was() -> None:
 def test_ranks_without_samples_get_a_batch_that_works() -> None:
     """34 samples in batches of 32 leave two of four ranks nothing; a batch of 2 is needed to normalise."""
     module = nn.Sequential(nn.Linear(4, 3))
-    stand_in = try_shares(module, loss, split(34), schema.Train(global_batch_size=32), 4, CPU).stand_in
-    assert stand_in is not None
-    assert len(stand_in.targets) == 1
+    for micro_batch in (0, 3):
+        settings = schema.Train(global_batch_size=32, micro_batch_size=micro_batch)
+        stand_in = try_shares(module, loss, split(34), settings, 4, CPU).stand_in
+        assert stand_in is not None
+        assert len(stand_in.targets) == 1
 
 
 class Teacher(nn.Module):
