@@ -68,7 +68,9 @@ def _sizes(samples: int, batch: int, micro_batch: int, shards: int) -> set[int]:
     shares = share_sizes(samples, batch, shards)
     if not micro_batch:
         return shares
-    parts = {size for share in shares for size in (min(share, micro_batch), share % micro_batch or micro_batch) if share}
+    parts = {
+        size for share in shares for size in (min(share, micro_batch), share % micro_batch or micro_batch) if share
+    }
     return parts | (shares & {0})
 
 
