@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import signal
 import sys
@@ -130,10 +131,12 @@ class Console:
         if self._bar is not None:
             self._bar.show(self._reading(position, loss, rate))
             return
-        self._loss_sum, self._loss_items = self._loss_sum + loss * items, self._loss_items + items
+        if items:
+            self._loss_sum, self._loss_items = self._loss_sum + loss * items, self._loss_items + items
         if time.monotonic() - self._printed >= self._seconds:
             self._printed = time.monotonic()
-            self.print(bar.numbers(self._reading(position, self._loss_sum / self._loss_items, rate)))
+            mean = self._loss_sum / self._loss_items if self._loss_items else math.nan
+            self.print(bar.numbers(self._reading(position, mean, rate)))
             self._loss_sum, self._loss_items = 0.0, 0.0
 
     def _reading(self, position: Position, loss: float, rate: float) -> Reading:

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import shutil
 import sys
+import threading
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from src.errors import UserError
 MODELS = Path(__file__).with_name("models")
 ROOT = MODELS.parent.parent
 SETTINGS = "Settings"
+PARSING = threading.Lock()  # Python 3.11 may raise SystemError where two threads parse (gh-106905)
 # What the class Settings may use, beside constants of its own file: it is executed alone.
 READABLE = ("dataclasses", "enum", "math", "typing", "src.schema")
 
@@ -43,7 +45,8 @@ def _builds(file: Path) -> bool:
 def tree_of(path: Path) -> ast.Module:
     """The syntax tree of a file. Raises UserError naming the line that Python cannot read."""
     try:
-        return ast.parse(path.read_bytes())
+        with PARSING:
+            return ast.parse(path.read_bytes())
     except OSError as error:
         raise UserError(f"model.name: {path} cannot be read ({error.strerror})") from None
     except (SyntaxError, ValueError) as error:
@@ -175,11 +178,15 @@ def code_sha256(path: Path) -> str:
 
 
 def copy(path: Path, folder: Path) -> None:
-    """Copy the file and its local modules into a folder, where `code_sha256` is the same. Raises OSError."""
+    """Copy the file and its local modules into a folder, where `code_sha256` is the same. Raises OSError.
+
+    A process that is killed leaves each copy whole, the old one or the new: the next start reads the settings by it.
+    """
     for name, file in sources(path).items():
         target = folder / path.name if not name else folder / file.relative_to(_root_of(file, path.parent))
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        with files.whole(target) as temporary:
+            shutil.copyfile(file, temporary)
 
 
 def _root_of(file: Path, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,28 @@ def test_only_files_that_build_a_model_are_models() -> None:
     with pytest.raises(UserError, match=r"model.name=contract: no such model; write one of") as error:
         model_file.find("contract")
     assert "loading" not in str(error.value)
+
+
+def test_a_copy_is_whole_whenever_its_process_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next start reads the run's settings by the copy: half of it would have no Settings."""
+    file, folder = model_file.find("logistic"), tmp_path / "model"
+    model_file.copy(file, folder)
+    copies = []
+
+    def killed(source: Path, target: Path) -> None:
+        Path(target).write_text("")
+        copies.append(Path(target))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.copyfile", killed)
+    with pytest.raises(KeyboardInterrupt):
+        model_file.copy(file, folder)
+    assert copies[0] != folder / "logistic.py"
+    assert (folder / "logistic.py").read_text() == file.read_text()
+
+
+def test_threads_may_parse_at_the_same_time() -> None:
+    files = sorted(model_file.MODELS.parent.rglob("*.py"))[:40]
+    with ThreadPoolExecutor(8) as pool:
+        trees = list(pool.map(model_file.tree_of, files * 4))
+    assert len(trees) == 4 * len(files)

@@ -75,8 +75,8 @@ def run(environment: dict[str, str], module: str, *arguments: str) -> tuple[int,
 
 def settings(small: str, folder: Path, *more: str) -> list[str]:
     """A short training on the small data set: 16 steps an epoch."""
-    fixed = ["data.name=idx", f"data.root={small}", f"run.root={folder / 'runs'}", "run.name=r", "train.epochs=2"]
-    return [*fixed, "track.wandb=disabled", "train.device=cpu", *more]
+    fixed = ["model.name=logistic", "data.name=idx", f"data.root={small}", f"run.root={folder / 'runs'}", "run.name=r"]
+    return [*fixed, "train.epochs=2", "track.wandb=disabled", "train.device=cpu", *more]
 
 
 def until(true: Callable[[], object], process: "subprocess.Popen[str]") -> None:
