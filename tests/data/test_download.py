@@ -23,6 +23,8 @@ from src.world.world import World
 from tests.helpers.data_sets import NOWHERE, write_data_set
 from tests.helpers.ranks import fork, good_job, run_job
 
+TIMEOUT = 8  # seconds: a slow mirror takes longer, and that is no lost rank
+
 
 class Mirror(SimpleHTTPRequestHandler):
     """Serves a folder, in the way the test asks for, and counts."""
@@ -53,7 +55,7 @@ class Mirror(SimpleHTTPRequestHandler):
         self.end_headers()
         for start in range(0, len(sent), 4096):
             self.wfile.write(sent[start : start + 4096])
-            time.sleep(0.05 if self.way == "slow" else 0)
+            time.sleep(0.2 if self.way == "slow" else 0)
 
 
 @contextmanager
@@ -97,7 +99,7 @@ def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[
     from src.world import world as distributed
 
     def work() -> str:
-        with distributed.join(schema.Train(timeout_seconds=2)) as world:
+        with distributed.join(schema.Train(timeout_seconds=TIMEOUT)) as world:
             try:
                 return data.load(settings(root, *mirrors), world, print).fingerprint
             except UserError as error:
@@ -108,7 +110,7 @@ def start(root: Path, *mirrors: str, world_size: int = 4, folder: Path) -> list[
     return [str(value) for value in job.values]
 
 
-@pytest.mark.parametrize("way", ["", "slow"])
+@pytest.mark.parametrize("way", ["", pytest.param("slow", marks=pytest.mark.slow(seconds=16))])
 def test_four_ranks_fetch_each_file_once(way: str, packed: Path, tmp_path: Path) -> None:
     with mirror(packed, way) as (url, asked):
         found = start(tmp_path / "root", url, folder=tmp_path)
