@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from src.errors import UserError
+from src.gradients.bitwise import PartialSums
 from src.world.world import World
 from tests.helpers.gradient_steps import steps, tutorial
 from tests.helpers.ranks import in_world
@@ -42,3 +43,14 @@ def test_a_checkpoint_that_calls_backward_itself_is_refused() -> None:
 
     with pytest.raises(UserError, match="use_reentrant=True; give use_reentrant=False"):
         steps(lambda: Recomputed(784, 10), "train.sync=bitwise")(World())
+
+
+def test_an_empty_shard_adds_a_zero_as_it_does_on_a_rank_of_its_own() -> None:
+    """-0 + 0 is 0: another number of ranks would have another sign, where the empty shard were left out."""
+    parameter = nn.Parameter(torch.zeros(2))
+    sums = PartialSums([parameter], 0, range(2), 2, torch.float32)
+    sums.add([torch.tensor([-0.0, 1.0])], [1.0, 0.0, 1.0])
+    sums.add_zeros([0.0, 1.0, 0.0])
+    ((total,), (numbers,)) = sums.blocks()
+    assert not torch.signbit(total).any()
+    assert (total.tolist(), numbers) == ([0.0, 1.0], [1.0, 1.0, 1.0])
