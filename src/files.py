@@ -109,11 +109,11 @@ def advice(error: OSError, otherwise: str = "") -> str:
 
 def once(warn: Callable[[str], None]) -> Callable[[str], None]:
     """`warn`, but not twice in the same words."""
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def warn_once(text: str) -> None:
-        if text not in told:
-            told.add(text)
+        if text not in reported:
+            reported.add(text)
             warn(text)
 
     return warn_once
@@ -124,17 +124,17 @@ class Warnings:
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
     def failed(self, what: str, error: OSError, consequence: str) -> None:
         """Say it, unless that was the last answer too."""
-        if self._told.get(what) != (text := reason(error)):
-            self._told[what] = text
+        if self._reported.get(what) != (text := reason(error)):
+            self._reported[what] = text
             self._warn(f"{what}: {text}{consequence}")
 
     def worked(self, what: str) -> None:
         """Forget what was said."""
-        self._told.pop(what, None)
+        self._reported.pop(what, None)
 
 
 def expanded(path: str, name: str) -> str:

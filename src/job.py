@@ -4,12 +4,12 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from src import config, gallery, model_file, models, schema
+from src import config, files, gallery, model_file, models, schema
 from src.averages import Average
 from src.console import Console
 from src.data import dataset as datasets
@@ -53,20 +53,14 @@ class Job:
     interrupts: Interrupts
     speed: Speed
     last_step: int
+    warn_once: Callable[[str], None]
     metrics: Metrics | None = None
-    warned: set[str] = field(default_factory=set)
 
     @contextmanager
     def failing(self) -> Iterator[None]:
         """Whatever ends the block badly is written into status.json, and ends the tracking."""
         with self.tracker.failing(), self.run.failing(), self.world.naming_lost_peers():
             yield
-
-    def warn_once(self, text: str) -> None:
-        """A warning that is not said again."""
-        if text not in self.warned:
-            self.warned.add(text)
-            self.console.warn(text)
 
     def stop_reason(self) -> StopReason:
         """Why the ranks stop: the first rank's reason that has one. Called by all ranks."""
@@ -203,6 +197,7 @@ def prepare(settings: Config, world: World) -> Job | None:
         interrupts=interrupts,
         speed=Speed(state.progress),
         last_step=last_step,
+        warn_once=files.once(console.warn),
     )
 
 

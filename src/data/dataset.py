@@ -43,7 +43,7 @@ class Kind(Protocol):
         """The samples, mapped. Raises UserError for files that are none of this kind, or do not fit each other."""
 
     def assumed(self, settings: schema.Data) -> Spec:
-        """What a model is told of a data set that is not here yet."""
+        """The shape and type that a data set is taken to have while its files are missing."""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _unpack(packed: Path, raw: Path, shared: bool) -> None:
 
 
 def sha256(file: Path, read: Callable[[int], None] = lambda _: None) -> str:
-    """The SHA-256 of a file's bytes, in hex; `read` is told how many were read, piece by piece."""
+    """The SHA-256 of a file's bytes, in hex; `read` is called with the number of bytes of each piece."""
     digest = hashlib.sha256()
     with file.open("rb", buffering=0) as stream:
         while chunk := stream.read(4 * CHUNK):

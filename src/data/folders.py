@@ -54,10 +54,10 @@ def alone(folder: Path, report: Report) -> Iterator[bool]:
     """
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        began, told = time.monotonic(), False
+        began, reported = time.monotonic(), False
         while not flock.take(handle):
-            if time.monotonic() - began > WAIT_SECONDS and not told:
-                told = True
+            if time.monotonic() - began > WAIT_SECONDS and not reported:
+                reported = True
                 report(f"waiting for another process that brings the files into {folder} (it holds {folder}/.lock)")
             time.sleep(0.1)
         yield False

@@ -74,15 +74,15 @@ def is_ours(path: Path) -> bool:
 
 
 def _wait(path: Path, handle: int, warn: Callable[[str], None], stopped: Callable[[], bool]) -> None:
-    began, told = time.monotonic(), False
+    began, reported = time.monotonic(), False
     while not _taken(path, handle, warn):
         waited, (name, process) = time.monotonic() - began, _owner(handle)
         if waited > LOCK_SECONDS and _lives(process):
             raise UserError(f"{path}: is in use by {name}", fix="wait, stop it, or give run.name=")
         if waited > LOST_SECONDS or stopped():
             raise TryAgain(f"{path}: is in use by {name}; wait, stop it, or give run.name=")
-        if waited > LOCK_SECONDS and not told:
-            told = True
+        if waited > LOCK_SECONDS and not reported:
+            reported = True
             warn(
                 f"{path}: is in use by {name}; waiting up to {LOST_SECONDS:.0f} s, "
                 "as a file server keeps the lock of a host that died"

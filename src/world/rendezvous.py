@@ -76,7 +76,7 @@ class Wait:
     """A wait for other ranks, which is reported once if it is long."""
 
     def __init__(self, timeout: timedelta) -> None:
-        self.timeout, self._began, self._told = timeout, time.monotonic(), False
+        self.timeout, self._began, self._reported = timeout, time.monotonic(), False
 
     @property
     def seconds(self) -> float:
@@ -90,8 +90,8 @@ class Wait:
 
     def pause(self, what: str) -> None:
         """Sleep a little; say what is waited for if that has taken long."""
-        if not self._told and self.seconds > QUIET_SECONDS:
-            self._told = True
+        if not self._reported and self.seconds > QUIET_SECONDS:
+            self._reported = True
             print(f"waiting for {what}, for at most {self.timeout.total_seconds():.0f} s", file=sys.stderr, flush=True)
         time.sleep(PAUSE_SECONDS if self.seconds < 1 else 5 * PAUSE_SECONDS)
 
@@ -212,11 +212,11 @@ def _greet(store: TCPStore, rank: int, number: str, wait: Wait) -> list[str]:
 
 
 def _check_sizes(numbers: list[str], ranks: Ranks) -> None:
-    """Raises UserError if the ranks were told different world sizes."""
+    """Raises UserError if the ranks have different world sizes."""
     for rank, number in enumerate(numbers):
         if number.partition("/")[0] != str(ranks.size):
             raise UserError(
-                f"rank {rank} was told WORLD_SIZE={number.partition('/')[0]}, rank {ranks.rank} {ranks.size}",
+                f"rank {rank} has WORLD_SIZE={number.partition('/')[0]}, rank {ranks.rank} {ranks.size}",
                 fix="start all ranks with the same",
             )
 

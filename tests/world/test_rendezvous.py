@@ -174,7 +174,7 @@ def test_ranks_that_were_told_different_world_sizes(tmp_path: Path) -> None:
 
     job = by_hand(2, size, tmp_path, own=own)
     assert job.codes == [2, 2], job.output
-    for line in ("rank 1 was told WORLD_SIZE=3, rank 0 2", "rank 0 was told WORLD_SIZE=2, rank 1 3"):
+    for line in ("rank 1 has WORLD_SIZE=3, rank 0 2", "rank 0 has WORLD_SIZE=2, rank 1 3"):
         assert f"error: {line}; start all ranks with the same\n" in job.output
 
 
