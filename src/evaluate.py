@@ -59,7 +59,7 @@ def evaluate(path: Path, overrides: list[str], keep: bool, model_file: Path | No
     from src.run import trained
 
     run = trained.load(path, overrides, model_file=model_file, averaged=averaged)
-    dataset = trained.data_of(run)
+    dataset = trained.test_of(run)
     metrics = evaluation.evaluate(run.model, run.module, dataset.test)
     print(f"{run.origin} on {dataset.name}\ntest  {metrics}")
     if keep:

@@ -113,8 +113,7 @@ def evaluate(model: Model, module: nn.Module, split: Split, interrupted: Callabl
         for start in range(0, len(split), SAMPLES_AT_ONCE):
             if interrupted():
                 raise Interrupted
-            stop = start + SAMPLES_AT_ONCE
-            sums = model.measure(module, split.inputs[start:stop], split.targets[start:stop])
+            sums = model.measure(module, *split.range(start, start + SAMPLES_AT_ONCE))
             for name, value in sums.items():
                 exact = _exact(torch.as_tensor(value))
                 totals[name] = totals[name] + exact if name in totals else exact

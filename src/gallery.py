@@ -120,8 +120,8 @@ def most_wrong(model: Model, module: nn.Module, split: Split, number: int) -> li
     rows = []
     with evaluating(module):
         for start in range(0, len(split), SAMPLES_AT_ONCE):
-            labels = split.targets[start : start + SAMPLES_AT_ONCE]
-            chance, guess = model.probabilities(module, split.inputs[start : start + SAMPLES_AT_ONCE]).max(1)
+            inputs, labels = split.range(start, start + SAMPLES_AT_ONCE)
+            chance, guess = model.probabilities(module, inputs).max(1)
             for at in (guess != labels).nonzero().flatten().tolist():
                 rows.append(Wrong(start + at, int(labels[at]), int(guess[at]), float(chance[at])))
     return sorted(rows, key=lambda wrong: (-wrong.probability, wrong.index))[:number]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from src import config, files, gallery, model_file, models, schema
 from src.averages import Average
@@ -33,6 +33,8 @@ from src.tracking.pictures import pictures
 from src.tracking.tracker import Tracker
 from src.world import world as worlds
 from src.world.world import World
+
+FEW = 2  # samples to try a model on
 
 
 @dataclass(kw_only=True)
@@ -174,7 +176,7 @@ def prepare(settings: Config, world: World) -> Job | None:
         return None
 
     if train.compile:
-        compiling.compile_in_place(module, model.loss, *few(dataset.train, world.device))
+        compiling.compile_in_place(module, model.loss, *dataset.train.first(FEW, world.device))
     generators = model_file.imports(model.path) & {"random", "numpy"}
     gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated)
     tracker = Tracker(folder, settings, world, console.warn)
@@ -206,7 +208,7 @@ def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model
     train = settings.train
     model = models.load(config.model_path(settings.model), settings.model.settings)
     module = model.build(dataset.spec, train.seed).to(world.device)
-    model.check(module, *few(dataset.train, world.device))
+    model.check(module, *dataset.train.first(FEW, world.device))
     shards, _ = local_shards(train, world)
     return model, module, try_shares(module, model.loss, dataset.train, train, shards, world.device)
 
@@ -225,11 +227,6 @@ def state_of(settings: Config, model: Model, module: nn.Module, steps_per_epoch:
     groups = model.parameter_groups(module, decay=settings.optim.weight_decay > 0)
     optimizer = Optimizer(groups, settings.optim, last_step)
     return TrainState(module, optimizer, Average(module, settings.optim.average), Progress()), last_step
-
-
-def few(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Two samples to try a model on."""
-    return split.inputs[:2].to(device), split.targets[:2].to(device)
 
 
 def norm_share(module: nn.Module, train: schema.Train, world: World) -> str:

@@ -61,7 +61,7 @@ def _pictures(path: Path) -> Pictures | None:
 
     try:
         run = trained.load(path, model_file=layout.model_copy(path))
-        dataset = trained.data_of(run)
+        dataset = trained.test_of(run)
     except (UserError, JobFailed) as error:
         print(f"{path}: without pictures: {error}", file=sys.stderr)
         return None

@@ -50,7 +50,9 @@ def test_data_of_another_kind_are_refused_in_one_line(strangers: Path) -> None:
     run = strangers / "outputs" / "runs" / "outputs"
     done = command("src.evaluate", str(run), f"data.root={strangers / 'tokens' / 'data'}")
     assert done.returncode == 2
-    assert done.stderr == "error: idx: its inputs are (8,) of uint8, the model was trained on (3,) of float32\n"
+    raw = strangers / "tokens" / "data" / "IDX" / "raw"
+    kinds = "the training inputs are (3,) float32, those of the test set (8,) uint8"
+    assert done.stderr == f"error: {raw}: {kinds}\n"
 
 
 @pytest.mark.parametrize("name", strangers_room.NAMES)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from src import schema
 from src.addresses import without_secrets
 from src.data import download, folders, idx, text
-from src.data.splits import Spec, Split, Splits
+from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
 from src.world.world import World
 
@@ -37,29 +37,40 @@ MNIST_SHA256 = {
 class Kind(Protocol):
     """A kind of files, each a module of this folder: how a data set of it lies on the disk, and how it is read."""
 
+    TRAIN: tuple[str, ...]
+    TEST: tuple[str, ...]
     FILES: tuple[str, ...]
 
-    def load(self, folder: Path, settings: schema.Data) -> Splits:
-        """The samples, mapped. Raises UserError for files that are none of this kind, or do not fit each other."""
+    def train(self, folder: Path, settings: schema.Data) -> tuple[Split, Spec]:
+        """The training samples, mapped. Raises UserError for files that are none of this kind or do not fit."""
+
+    def test(self, folder: Path, settings: schema.Data, spec: Spec) -> Split:
+        """The test samples, mapped, of the kind that `spec` says. Raises UserError."""
 
     def assumed(self, settings: schema.Data) -> Spec:
         """The shape and type that a data set is taken to have while its files are missing."""
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """Both splits, what a model must know of them, and what they are.
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """The test samples, what a model must know of them, and what they are.
 
-    `name` is what is trained on; `note` gives the reason where that is not what was asked for. `checksums` holds
+    `name` is what is measured on; `note` gives the reason where that is not what was asked for. `checksums` holds
     the SHA-256 of its files, in their order.
     """
 
     name: str
-    train: Split
     test: Split
     spec: Spec
     checksums: dict[str, str]
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet(TestSet):
+    """The training samples too; `name` is what is trained on."""
+
+    train: Split
 
     @property
     def headline(self) -> str:
@@ -97,7 +108,23 @@ def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> 
         raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen})", fix="give all the same")
     first = prepared[0]
     chosen = dataclasses.replace(settings, name=first.name)
-    return DataSet(first.name, *kind_of(chosen).load(folder(chosen), chosen), first.checksums, first.note)
+    train, test, spec = _both(chosen)
+    return DataSet(name=first.name, train=train, test=test, spec=spec, checksums=first.checksums, note=first.note)
+
+
+def load_test(settings: schema.Data, spec: Spec, report: Callable[[str], None]) -> TestSet:
+    """The test samples alone, for a model trained on data of this `spec`; renders nothing. Raises UserError."""
+    settings = dataclasses.replace(settings, fallback="none")
+    kind = kind_of(settings)
+    checksums = prepare(settings, report, kind.TEST).checksums
+    test = kind.test(folder(settings), settings, spec)
+    return TestSet(name=settings.name, test=test, spec=spec, checksums=checksums)
+
+
+def _both(settings: schema.Data) -> tuple[Split, Split, Spec]:
+    kind, raw = kind_of(settings), folder(settings)
+    train, spec = kind.train(raw, settings)
+    return train, kind.test(raw, settings, spec), spec
 
 
 def kind_of(settings: schema.Data) -> Kind:
@@ -115,9 +142,9 @@ def folder(settings: schema.Data) -> Path:
     return Path(settings.root) / FOLDERS[settings.name]
 
 
-def missing(settings: schema.Data) -> list[str]:
-    """The names of the raw files that are not there. Raises UserError where this user may not look."""
-    return folders.absent(folder(settings), kind_of(settings).FILES)
+def missing(settings: schema.Data, wanted: tuple[str, ...] = ()) -> list[str]:
+    """The names of the raw files, or of those wanted, that are not there. Raises UserError where one may not look."""
+    return folders.absent(folder(settings), wanted or kind_of(settings).FILES)
 
 
 def answering(settings: schema.Data, seconds: float) -> str:
@@ -128,14 +155,14 @@ def answering(settings: schema.Data, seconds: float) -> str:
     return next((mirror for mirror in asked if download.answers(mirror, packed, seconds)), "")
 
 
-def prepare(settings: schema.Data, report: Callable[[str], None]) -> _Prepared:
-    """Make sure that the files are there and whole; on the first rank of a node. Raises UserError."""
-    if missing(settings):
+def prepare(settings: schema.Data, report: Callable[[str], None], wanted: tuple[str, ...] = ()) -> _Prepared:
+    """Make sure that the files, or those wanted, are there and whole; on the first rank of a node. Raises UserError."""
+    if missing(settings, wanted):
         try:
             _provide(settings, report)
         except Unreachable as error:
             return _embedded(settings, str(error), report)
-    return _Prepared(settings.name, _checked(settings), "")
+    return _Prepared(settings.name, _checked(settings, wanted), "")
 
 
 def _embedded(settings: schema.Data, reason: str, report: Callable[[str], None]) -> _Prepared:
@@ -195,11 +222,12 @@ def _how_to(settings: schema.Data) -> str:
     )
 
 
-def _checked(settings: schema.Data) -> dict[str, str]:
-    """Checksums of the files, which are those expected and fit each other. Raises UserError."""
+def _checked(settings: schema.Data, wanted: tuple[str, ...]) -> dict[str, str]:
+    """Checksums of the files, which are those expected; all of them fit each other. Raises UserError."""
     pinned = MNIST_SHA256 if settings.name == "mnist" else {}
     if settings.name == rendered(settings):
         pinned = _renderer(settings.name).SHA256
-    checksums = download.verify(folder(settings), kind_of(settings).FILES, pinned)
-    kind_of(settings).load(folder(settings), settings)
+    checksums = download.verify(folder(settings), wanted or kind_of(settings).FILES, pinned)
+    if not wanted:
+        _both(settings)
     return checksums

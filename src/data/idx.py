@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src import schema
 from src.data import folders
-from src.data.splits import Spec, Split, Splits, spec_of
+from src.data.splits import Spec, Split, check_test, spec_of
 from src.errors import UserError
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
@@ -24,10 +24,17 @@ BYTES = 0x08
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def load(folder: Path, settings: schema.Data) -> Splits:
-    """Both splits of the four files in a folder. Raises UserError where they do not fit each other."""
-    train, test = split_of(folder, *TRAIN), split_of(folder, *TEST)
-    return Splits(train, test, spec_of(folder, train, test, TEST[1]))
+def train(folder: Path, settings: schema.Data) -> tuple[Split, Spec]:
+    """The training samples, and what a model must know of them. Raises UserError where the files do not fit."""
+    split = split_of(folder, *TRAIN)
+    return split, spec_of(folder, split)
+
+
+def test(folder: Path, settings: schema.Data, spec: Spec) -> Split:
+    """The test samples of a model's data. Raises UserError where they are of another kind."""
+    split = split_of(folder, *TEST)
+    check_test(folder, split, spec, TEST[1])
+    return split
 
 
 def assumed(settings: schema.Data) -> Spec:

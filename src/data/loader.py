@@ -71,9 +71,7 @@ class ShardedLoader:
         """The shard's micro-batches of the steps first <= step < last, gathered at once."""
         ends = [self._end(shard, step) for step in range(first, last + 1)]
         chosen = order[ends[0] : ends[-1]]
-        # index_select: indexing with a tensor copies the same bytes in 7 times the time.
-        inputs = self._split.inputs.index_select(0, chosen)
-        targets = self._split.targets.index_select(0, chosen)
+        inputs, targets = self._split.take(chosen)
         shares = []
         for step, (start, end) in enumerate(itertools.pairwise(ends), first):
             is_first, share = shard == self._first_shard(step), []

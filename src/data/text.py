@@ -6,17 +6,23 @@ import torch
 
 from src import schema
 from src.data import folders
-from src.data.splits import Spec, Split, Splits
+from src.data.splits import Spec, Split, check_test
 from src.errors import UserError
 
-TRAIN, TEST = "train.txt", "test.txt"
-FILES = (TRAIN, TEST)
+TRAIN, TEST = ("train.txt",), ("test.txt",)
+FILES = TRAIN + TEST
 
 
-def load(folder: Path, settings: schema.Data) -> Splits:
-    """Both texts in a folder, in blocks of data.block bytes. Raises UserError where one is too short."""
-    train, test = (split_of(folder / name, settings.block) for name in FILES)
-    return Splits(train, test, assumed(settings))
+def train(folder: Path, settings: schema.Data) -> tuple[Split, Spec]:
+    """The training text in blocks of data.block bytes. Raises UserError where it is too short."""
+    return split_of(folder / TRAIN[0], settings.block), assumed(settings)
+
+
+def test(folder: Path, settings: schema.Data, spec: Spec) -> Split:
+    """The test text in blocks as long as the model's. Raises UserError where it is too short."""
+    split = split_of(folder / TEST[0], settings.block)
+    check_test(folder, split, spec, TEST[0])
+    return split
 
 
 def assumed(settings: schema.Data) -> Spec:

@@ -33,7 +33,7 @@ def export(
     file = file or path / f"model.{to}"
     if not os.access(file.parent, os.W_OK):
         raise UserError(f"{file}: cannot be written (no such folder, or no permission)", fix="name another with --file")
-    test = trained.data_of(run).test
+    test = trained.test_of(run).test
     metrics = evaluate(run.model, run.module, test)
     try:
         with files.whole(file) as temporary:
@@ -91,7 +91,7 @@ def agreement(run: Trained, exported: Outputs, split: Split) -> tuple[int, float
     same, largest = 0, 0.0
     with torch.no_grad():
         for start in range(0, len(split), SAMPLES_AT_ONCE):
-            inputs = split.inputs[start : start + SAMPLES_AT_ONCE]
+            inputs, _ = split.range(start, start + SAMPLES_AT_ONCE)
             ours, theirs = _flat(run, run.module, inputs), _flat(run, exported, inputs)
             apart = (ours - theirs).abs().amax(1)
             agrees = apart <= CLOSE * ours.abs().amax(1).clamp(min=1)

@@ -47,7 +47,7 @@ def try_shares(
     trial = Trial(updated=_frozen(module, changed, settings))
     if 0 in sizes:
         enough = _needed(module, loss, split, 1, device)
-        trial.stand_in = MicroBatch(split.inputs[:enough].to(device), split.targets[:enough].to(device))
+        trial.stand_in = MicroBatch(*split.first(enough, device))
     return trial
 
 
@@ -86,7 +86,7 @@ def _failure(
     try:
         with _left_as_it_was(module, [] if changed is None else changed), torch.no_grad():
             module.train()
-            loss(module, split.inputs[:size].to(device), split.targets[:size].to(device))
+            loss(module, *split.first(size, device))
     except ModelFailed as error:
         return error
     return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src import gallery
 from src.data import dataset as data
-from src.data.dataset import DataSet
+from src.data.dataset import TestSet
 from src.data.splits import Spec, Split
 from src.errors import Damaged, JobFailed, UserError
 from src.files import write_text
@@ -24,7 +24,6 @@ from src.run import archive, layout, trained
 from src.run.checkpoint import BEST
 from src.run.layout import newest_first
 from src.schema import Config
-from src.world.world import World
 
 NAME, COMPARED = layout.REPORT, "compare.html"
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -52,7 +51,7 @@ class Sources:
 
 
 def at_the_end(
-    path: Path, settings: Config, model: Model, module: nn.Module, dataset: DataSet, stopped: bool = False
+    path: Path, settings: Config, model: Model, module: nn.Module, dataset: TestSet, stopped: bool = False
 ) -> None:
     """Write the report of a run that has just finished or `stopped`, from what is in memory. Raises OSError.
 
@@ -167,19 +166,19 @@ def sources_of(path: Path, settings: Config) -> Sources:
         return Sources(missing=str(error))
     loaded = Sources(run.model, run.module, run.spec, checkpoint=run.checkpoint.name)
     try:
-        return replace(loaded, test=_test(path, settings))
+        return replace(loaded, test=_test(path, settings, run.spec))
     except (UserError, JobFailed) as error:
         return replace(loaded, missing=str(error))
 
 
-def _test(path: Path, settings: Config) -> Split:
+def _test(path: Path, settings: Config, spec: Spec) -> Split:
     """The test set of the run; a report fetches nothing. Raises UserError."""
     folder = data.folder(settings.data)
-    if data.missing(settings.data):
+    if data.missing(settings.data, data.kind_of(settings.data).TEST):
         raise UserError(f"{settings.data.name} is not in {folder}, from here: no pictures of what it gets wrong")
-    dataset = data.load(settings.data, World(), print)
+    dataset = data.load_test(settings.data, spec, print)
     recorded = layout.read_provenance(path).get("data", {}).get("sha256", dataset.checksums)
-    if recorded != dataset.checksums:
+    if any(recorded.get(name) != digest for name, digest in dataset.checksums.items()):
         raise UserError(f"{folder} holds other data than the run was trained on: no pictures of what it gets wrong")
     return dataset.test
 

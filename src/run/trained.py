@@ -1,6 +1,5 @@
 """A run's trained model, read back: what every command that uses one begins with."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from torch import nn
 from src import config, models
 from src import model_file as model_files
 from src.data import dataset as datasets
-from src.data.dataset import DataSet
+from src.data.dataset import TestSet
 from src.data.splits import Spec
 from src.errors import Damaged, UserError
 from src.models import Model
 from src.run import archive, checkpoint, layout
 from src.schema import Config
-from src.world.world import World
 
 
 @dataclass(frozen=True)
@@ -72,21 +70,12 @@ def load(
     return Trained(path, settings, model, module, spec, file, layout.read_status(path), averaged)
 
 
-def data_of(run: Trained) -> DataSet:
-    """The data set that the run's settings mean, if it is of the kind that the model was trained on.
+def test_of(run: Trained) -> TestSet:
+    """The test samples that the run's settings mean, if they are of the kind that the model was trained on.
 
-    Raises UserError; renders no digits in the place of what is not there.
+    Its other files need not be there. Raises UserError; renders no digits in the place of what is not there.
     """
-    dataset = datasets.load(dataclasses.replace(run.settings.data, fallback="none"), World(), print)
-    given, known = dataset.spec, run.spec
-    for what, names in (("inputs", ("shape", "dtype")), ("targets", ("target_shape", "target_dtype"))):
-        kinds = [tuple(getattr(spec, name) for name in names) for spec in (given, known)]
-        if kinds[0] != kinds[1]:
-            texts = [f"{shape} of {str(dtype).removeprefix('torch.')}" for shape, dtype in kinds]
-            raise UserError(f"{dataset.name}: its {what} are {texts[0]}, the model was trained on {texts[1]}")
-    if given.classes > known.classes:
-        raise UserError(f"{dataset.name}: has {given.classes} classes, the model {known.classes}")
-    return dataset
+    return datasets.load_test(run.settings.data, run.spec, print)
 
 
 def _model_of(path: Path, settings: Config, chosen: Path | None) -> Path:

@@ -22,7 +22,7 @@ def test_the_onnx_model_maps_bytes_to_probabilities(best: Path, tmp_path: Path) 
     assert "10000/10000 predictions as torch's" in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
     run = trained.load(best)
-    inputs = trained.data_of(run).test.inputs
+    inputs = trained.test_of(run).test.inputs
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (chances,) = session.run(["probabilities"], {"pixels": inputs.numpy()})
     with torch.no_grad():

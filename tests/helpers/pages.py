@@ -32,7 +32,7 @@ def written(run: Path) -> str:
 
 
 def images_of(run: Path) -> Split:
-    return trained.data_of(trained.load(run)).test
+    return trained.test_of(trained.load(run)).test
 
 
 def tile(page: Any, selector: str) -> torch.Tensor:

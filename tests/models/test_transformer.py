@@ -179,13 +179,13 @@ def test_it_trains_on_two_ranks_and_every_command_takes_it(tmp_path: Path) -> No
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"error: {run}: transformer.py gives no probability for each class of its data;")
     other = command("src.evaluate", run, "data.block=16")
-    assert other.stderr == "error: sums: its inputs are (16,) of uint8, the model was trained on (32,) of uint8\n"
+    assert other.stderr == "error: data/sums: the training inputs are (32,) uint8, those of the test set (16,) uint8\n"
 
 
 def test_the_exports_compute_the_same(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="`make setup-export` installs it")
     run = short(tmp_path, "data.name=sums", ranks=1).run
-    count = len(trained.data_of(trained.load(run)).test)
+    count = len(trained.test_of(trained.load(run)).test)
     assert f"{count}/{count} predictions as torch's" in weights.export(run, "onnx", tmp_path / "m.onnx")
     assert f"{count} samples" in weights.export(run, "safetensors", tmp_path / "m.safetensors")
 

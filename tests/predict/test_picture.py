@@ -81,7 +81,7 @@ PICTURES = 80  # of the test set, for each variant
 @pytest.mark.parametrize(("variant", "least"), [*((name, 0.95) for name in VARIANTS), ("on paper", 0.85)])
 def test_pictures_agree_with_evaluate(variant: str, least: float, best: Path) -> None:
     run = trained.load(best)
-    test = trained.data_of(run).test
+    test = trained.test_of(run).test
     guesses = run.module(test.inputs[:PICTURES]).argmax(1)
     right = (guesses == test.targets[:PICTURES]).nonzero().flatten().tolist()
     make = VARIANTS.get(variant, lambda image: encoded(paper(image)))
@@ -94,7 +94,7 @@ def test_pictures_agree_with_evaluate(variant: str, least: float, best: Path) ->
 
 
 def test_mnist_images_are_unchanged_by_the_preparation(best: Path) -> None:
-    test = trained.data_of(trained.load(best)).test
+    test = trained.test_of(trained.load(best)).test
     for index in range(100):
         prepared = picture.read(
             "x", VARIANTS["as it is"](Image.frombytes("L", (28, 28), bytes(test.inputs[index].flatten())))

@@ -199,12 +199,12 @@ def test_the_pictures_are_by_best_pt_wherever_the_page_is_written(softmax: Path,
     shutil.copy(older, best)
     last = trained.load(run, best=False)
     assert last.checkpoint == newest
-    report.at_the_end(run, last.settings, last.model, last.module, trained.data_of(last))
+    report.at_the_end(run, last.settings, last.model, last.module, trained.test_of(last))
     by_job = content_of((run / report.NAME).read_text())
     assert by_job["checkpoint"] == "best.pt"
     assert by_job == content_of(written(run))
     best.unlink()
-    report.at_the_end(run, last.settings, last.model, last.module, trained.data_of(last))
+    report.at_the_end(run, last.settings, last.model, last.module, trained.test_of(last))
     assert content_of((run / report.NAME).read_text())["wrong"] != by_job["wrong"]
     assert content_of(written(run))["checkpoint"] == newest.name
 

@@ -34,7 +34,14 @@ def test_provenance_knows_the_commit_without_git(
 def test_no_password_of_a_setting_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train", "data.mirrors=[http://user:hunter2@host/x]"])
     images, labels = torch.zeros(1, 28, 28, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
-    data = DataSet("idx", Split(images, labels), Split(images, labels), SPEC, {"a": "1"}, "a note")
+    data = DataSet(
+        name="idx",
+        train=Split(images, labels),
+        test=Split(images, labels),
+        spec=SPEC,
+        checksums={"a": "1"},
+        note="a note",
+    )
     facts = provenance.provenance(["b", "a", "b"], ["cpu"] * 3, data, model_file.find("logistic"))
     assert facts["command"] == "python -m src.train data.mirrors=[http://***@host/x]"
     assert (facts["hosts"], facts["world_size"]) == (["a", "b"], 3)

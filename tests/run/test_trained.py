@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from src import config
+from src.data import idx
 from src.errors import UserError
 from src.run import archive, trained
 from tests.helpers.bare_models import SPEC, logistic
+from tests.helpers.data_sets import write_data_set
 
 
 @pytest.fixture
@@ -64,3 +66,13 @@ def test_what_cannot_be_read_is_named(run: Path, tmp_path: Path) -> None:
     (run / "config.yaml").unlink()
     with pytest.raises(UserError, match=r"is no run \(no config\.yaml there\)"):
         trained.load(run)
+
+
+def test_the_test_files_alone_are_enough(run: Path, tmp_path: Path) -> None:
+    save(run, "best.pt", 9.0)
+    raw = tmp_path / "other" / "IDX" / "raw"
+    write_data_set(raw, 30, 20)
+    for name in idx.TRAIN:
+        (raw / name).unlink()
+    found = trained.test_of(trained.load(run, ["data.name=idx", f"data.root={tmp_path / 'other'}"]))
+    assert (found.name, len(found.test), list(found.checksums)) == ("idx", 20, list(idx.TEST))

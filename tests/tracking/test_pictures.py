@@ -28,7 +28,7 @@ class Wandb:
 
 def content(run: Path, wandb: Wandb) -> dict[str, Any]:
     loaded = trained.load(run)
-    test = trained.data_of(loaded).test
+    test = trained.test_of(loaded).test
     metrics = evaluate(loaded.model, loaded.module, test)
     return pictures.pictures(loaded.model, loaded.module, loaded.spec, test, metrics)(wandb)
 
