@@ -21,7 +21,7 @@ from src.console import one_line_errors
 from src.errors import UserError
 
 if TYPE_CHECKING:  # torch comes with them: --help does not wait for it
-    from src.evaluation import Metrics
+    from src.evaluation.metrics import Metrics
     from src.run.trained import Trained
 
 
@@ -55,12 +55,12 @@ def main() -> None:
 def evaluate(path: Path, overrides: list[str], keep: bool, model_file: Path | None, averaged: bool) -> None:
     """Measure the run and print it; `keep` writes the result into the run's folder. Raises UserError."""
     interrupts.exit_on_signal()
-    from src import evaluation
+    from src.evaluation import measure
     from src.run import trained
 
     run = trained.load(path, overrides, model_file=model_file, averaged=averaged)
     dataset = trained.test_of(run)
-    metrics = evaluation.evaluate(run.model, run.module, dataset.test)
+    metrics = measure.evaluate(run.model, run.module, dataset.test)
     print(f"{run.origin} on {dataset.name}\ntest  {metrics}")
     if keep:
         print(f"written to {write(run, dataset.name, metrics)}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from src.data.splits import Spec, Split
-from src.evaluation import SAMPLES_AT_ONCE
+from src.evaluation.measure import SAMPLES_AT_ONCE
 from src.models import Model
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "softmax": lambda t: t.softmax(1)}

@@ -16,7 +16,8 @@ from src.data import dataset as datasets
 from src.data.dataset import DataSet
 from src.data.loader import ShardedLoader
 from src.data.splits import Split
-from src.evaluation import Interrupted, Metrics, evaluate
+from src.evaluation.measure import Interrupted, evaluate
+from src.evaluation.metrics import Metrics
 from src.gradients.build import Gradients, build_gradients, local_shards
 from src.gradients.step import make_repeatable
 from src.gradients.trial import Trial, try_shares

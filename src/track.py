@@ -55,7 +55,7 @@ def _send(path: Path, settings: Config) -> str:
 
 def _pictures(path: Path) -> Pictures | None:
     """What needs weights and data; None, and a line on stderr, where they are not here."""
-    from src.evaluation import evaluate  # torch comes with it: --help does not wait for it
+    from src.evaluation.measure import evaluate  # torch comes with it: --help does not wait for it
     from src.run import trained
     from src.tracking.pictures import pictures
 

@@ -139,7 +139,7 @@ def test_the_quick_tests_pass_in_a_copy_of_the_tree_with_another_default_model(t
     schema = tmp_path / "src" / "schema.py"
     schema.write_text(schema.read_text().replace('key("logistic", ', 'key("pictures", ', 1))
     assert 'key("pictures", ' in schema.read_text()
-    chosen = ["data", "gradients", "models", "run", "world", "test_config.py", "test_evaluation.py", "test_train.py"]
+    chosen = ["data", "gradients", "models", "run", "world", "evaluation", "test_config.py", "test_train.py"]
     options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-m", "not slow", "-k", "not is_the_default"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *(f"tests/{name}" for name in chosen)],

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from src import files
 from src.data.splits import Split
 from src.errors import JobFailed, UserError
-from src.evaluation import SAMPLES_AT_ONCE, Metrics, evaluate
+from src.evaluation.measure import SAMPLES_AT_ONCE, evaluate
+from src.evaluation.metrics import Metrics
 from src.export.formats import WRITERS, Differs, Outputs
 from src.predict import picture
 from src.run import trained

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from src import gallery
 from src.data.splits import Spec, Split
-from src.evaluation import Metrics
+from src.evaluation.metrics import Metrics
 from src.models import Model
 from src.run import results
 from src.tracking.wandb_uploader import Pictures

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from src import config, files
-from src.evaluation import Metrics
+from src.evaluation.metrics import Metrics
 from src.run import layout, results, tables
 from src.run.jsonl import Lines
 from src.run.progress import Progress

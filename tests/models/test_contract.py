@@ -201,7 +201,7 @@ def test_a_model_that_fails_in_its_first_evaluation_has_lost_nothing(small: str,
     failed = run_job(2, tmp_path, *settings(small, mine, "run.name=x"))
     assert 1 in failed.codes
     assert failed.output.count("RuntimeError: no measure") >= 1
-    assert "src/evaluation.py" not in failed.output
+    assert "src/evaluation/" not in failed.output
     status = read_status(failed.run)
     assert (status["state"], status["reason"], status["step"]) == ("failed", "RuntimeError: no measure", 16)
     assert (failed.run / "checkpoints" / "step-00000016.pt").exists()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from src.evaluation import Metrics
+from src.evaluation.metrics import Metrics
 from src.run import results, tables
 from src.run.results import Description
 

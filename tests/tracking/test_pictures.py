@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from src.evaluation import evaluate
+from src.evaluation.measure import evaluate
 from src.run import trained
 from src.tracking import pictures
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src import config
-from src.evaluation import Metrics
+from src.evaluation.metrics import Metrics
 from src.run import jsonl, results
 from src.run.progress import Progress
 from src.run.run import Run

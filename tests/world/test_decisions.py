@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from src import evaluation, schema
 from src import job as jobs
+from src import schema
 from src.errors import PeerLost
+from src.evaluation import measure
 from src.run import jsonl, layout
 from src.run.layout import State
 from src.world import world as worlds
@@ -27,7 +28,7 @@ SETTINGS = ("data.name=idx", "run.name=r", "train.epochs=2", f"train.timeout_sec
 
 def slow_evaluation(monkeypatch: pytest.MonkeyPatch, during: Callable[[Callable[[], bool]], None]) -> None:
     """Let the first evaluation begin with `during`, which gets the question whether it should stop."""
-    original, calls = evaluation.evaluate, [0]
+    original, calls = measure.evaluate, [0]
 
     def evaluate(*arguments: Any, **named: Any) -> Any:
         calls[0] += 1
@@ -35,7 +36,7 @@ def slow_evaluation(monkeypatch: pytest.MonkeyPatch, during: Callable[[Callable[
             during(named.get("interrupted") or next(value for value in reversed(arguments) if callable(value)))
         return original(*arguments, **named)
 
-    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(measure, "evaluate", evaluate)
     monkeypatch.setattr(jobs, "evaluate", evaluate)
 
 

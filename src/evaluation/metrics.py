@@ -1,23 +1,13 @@
-"""How good the weights are: the model's own sums over the whole test set, exact, with the raw module."""
+"""What an evaluation found: sums over the samples, what is divided by what, and how it is shown."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from src.models import COUNT
 
-from src.data.splits import Split
-from src.models import COUNT, Model
-
-SAMPLES_AT_ONCE = 1000
 Number = int | float
 RAW, AVERAGE = "raw", "average"  # the weights that are trained, and those of src.averages
-
-
-class Interrupted(Exception):
-    """The evaluation was asked to stop before its end."""
 
 
 @dataclass(frozen=True)
@@ -101,31 +91,3 @@ class Metrics:
         whole = {name: value for name, value in self.sums.items() if isinstance(value, int)}
         averaged = self.averaged.values if self.averaged else {}
         return whole | {COUNT: self.count} | self.values | {f"{AVERAGE}_{key}": averaged[key] for key in averaged}
-
-
-@torch.no_grad()
-def evaluate(model: Model, module: nn.Module, split: Split, interrupted: Callable[[], bool] = lambda: False) -> Metrics:
-    """Measure the module on the split; leaves it in the mode it was in. Raises Interrupted."""
-    was_training = module.training
-    module.eval()
-    totals: dict[str, Tensor] = {}
-    try:
-        for start in range(0, len(split), SAMPLES_AT_ONCE):
-            if interrupted():
-                raise Interrupted
-            sums = model.measure(module, *split.range(start, start + SAMPLES_AT_ONCE))
-            for name, value in sums.items():
-                exact = _exact(torch.as_tensor(value))
-                totals[name] = totals[name] + exact if name in totals else exact
-    finally:
-        module.train(was_training)
-    scalars = {name: total.item() for name, total in totals.items() if total.dim() == 0}
-    divisions = model.metrics(list(scalars))
-    best, higher = model.best(list(divisions))
-    tables = {name: total.tolist() for name, total in totals.items() if total.dim() > 0}
-    return Metrics(len(split), scalars, divisions, best, higher, tables)
-
-
-def _exact(value: Tensor) -> Tensor:
-    """In a type that adds without loss: whole numbers of 64 bits, or floats of 64."""
-    return value.detach().double() if value.is_floating_point() else value.detach().long()

@@ -1,15 +1,15 @@
 """What the model's `measure` returns is added exactly over the whole test set."""
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from src import evaluation, models
+from src import models
 from src.data.splits import Split
-from src.evaluation import Interrupted, Metrics, evaluate
+from src.evaluation import measure as measuring
+from src.evaluation.measure import Interrupted, evaluate
 from tests.helpers.bare_models import SPEC, logistic
 
 
@@ -24,7 +24,7 @@ def test_sums_are_those_of_one_batch(loss: str, monkeypatch: pytest.MonkeyPatch)
     """Whatever is evaluated at once; 103 samples are no multiple of 10."""
     model, data = logistic(loss), split(103)
     module = model.build(SPEC, 1)
-    monkeypatch.setattr(evaluation, "SAMPLES_AT_ONCE", 10)
+    monkeypatch.setattr(measuring, "SAMPLES_AT_ONCE", 10)
     found = evaluate(model, module, data)
     with torch.no_grad():
         sums = model.measure(module, data.inputs, data.targets)
@@ -60,30 +60,6 @@ def test_an_interrupted_evaluation_leaves_the_module_training() -> None:
     assert module.training
 
 
-def metrics(**sums: int | float) -> Metrics:
-    divisions = {"accuracy": ("correct", "count"), "loss": ("loss", "tokens")}
-    return Metrics(3, {"correct": 1, "loss": 2.0, "tokens": 8} | sums, divisions, "accuracy", True)
-
-
-def test_metrics_for_people_and_for_metrics_jsonl() -> None:
-    assert str(metrics()) == "1/3 = 33.33 %  loss 0.2500"
-    assert metrics().as_dict() == {"correct": 1, "tokens": 8, "count": 3, "accuracy": 1 / 3, "loss": 0.25}
-    assert metrics().deciding == 1 / 3
-
-
-DIVISIONS = {"answers": ("right", "answers"), "loss": ("loss", "count")}
-
-
-def test_a_metric_whose_divisor_is_0_is_left_out() -> None:
-    found = metrics(tokens=0)
-    assert str(found) == "1/3 = 33.33 %"
-    assert found.as_dict() == {"correct": 1, "tokens": 0, "count": 3, "accuracy": 1 / 3}
-    assert found.description["names"] == ["accuracy"]
-    first = Metrics(3, {"answers": 0, "right": 0, "loss": 1.5}, DIVISIONS, "answers", True)
-    assert str(first) == "loss 0.5000", "the next one is shown in front"
-    assert math.isnan(first.deciding), "and no weights are the best by what is not there"
-
-
 def test_whole_numbers_are_added_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """float32 cannot count beyond 2**24."""
     model = logistic()
@@ -92,5 +68,5 @@ def test_whole_numbers_are_added_exactly(monkeypatch: pytest.MonkeyPatch) -> Non
         return {"correct": torch.tensor(2**24 + 1, dtype=torch.int32), "loss": torch.tensor(0.1)}
 
     monkeypatch.setattr(model.module, "measure", measure)
-    monkeypatch.setattr(evaluation, "SAMPLES_AT_ONCE", 10)
+    monkeypatch.setattr(measuring, "SAMPLES_AT_ONCE", 10)
     assert evaluate(model, model.build(SPEC, 0), split(40)).sums["correct"] == 4 * (2**24 + 1)
