@@ -151,9 +151,10 @@ class Console:
             left=steps_left * self._batch / rate if rate else None,
         )
 
-    def evaluation(self, position: Position, result: str) -> None:
-        """Show an epoch's result on the test set."""
-        self.print(f"{bar.epoch(position.epoch + 1, self._epochs)}  test  {result}")
+    def evaluation(self, kind: str, position: Position, result: str) -> None:
+        """Show what was measured on the test or the validation samples (`kind`)."""
+        epoch = position.epoch + (position.step_in_epoch > 0)
+        self.print(f"{bar.epoch(max(1, epoch), self._epochs)}  {kind}  {result}")
 
     def stop(self) -> None:
         """Training is over: take the bar away."""

@@ -13,6 +13,7 @@ from src.errors import UserError
 from src.run import layout, results, tables
 from src.run.layout import ExitCode, State, StopReason, read_status
 from src.run.lock import holder
+from src.schema import TEST, VALIDATION
 
 LOOK_SECONDS = 0.5
 LINE_SECONDS = 2.0  # between lines where the output is no terminal
@@ -96,8 +97,8 @@ class Follower:
             items = max(1, line["samples_seen"] - self._samples)
             self._samples = line["samples_seen"]
             self._console.training(position, line["loss"], items, line["samples_per_second"])
-        elif line["kind"] == "test":
-            self._console.evaluation(position, "  ".join(self._texts(line)))
+        elif line["kind"] in (TEST, VALIDATION):
+            self._console.evaluation(line["kind"], position, "  ".join(self._texts(line)))
 
     def _texts(self, line: dict[str, Any]) -> list[str]:
         """Each metric as training prints it: 7433/10000 = 74.33 %, loss 0.2677."""

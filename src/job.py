@@ -1,6 +1,5 @@
 """The parts of a training job, built in order; each knows by itself what rank 0 does and what all ranks do."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,21 +14,21 @@ from src.console import Console
 from src.data import dataset as datasets
 from src.data.dataset import DataSet
 from src.data.loader import ShardedLoader
-from src.data.splits import Split
-from src.evaluation.measure import Interrupted, evaluate
+from src.evaluation.evaluator import Evaluator
 from src.evaluation.metrics import Metrics
 from src.gradients.build import Gradients, build_gradients, local_shards
 from src.gradients.step import make_repeatable
-from src.gradients.trial import Trial, try_shares
+from src.gradients.trial import MOST, Trial, try_shares
 from src.interrupts import Interrupts
 from src.models import Model, compiling
 from src.optimizer import Optimizer
+from src.rehearsal import rehearse
 from src.run import layout, run
 from src.run.checkpoint import Checkpoints, TrainState, weights_sha256
-from src.run.layout import State, StopReason
+from src.run.layout import Ended, State, StopReason
 from src.run.progress import Progress, Speed
 from src.run.run import Run, Start
-from src.schema import Config
+from src.schema import TEST, VALIDATION, Config
 from src.tracking.pictures import pictures
 from src.tracking.tracker import Tracker
 from src.world import world as worlds
@@ -52,6 +51,7 @@ class Job:
     gradients: Gradients
     state: TrainState
     checkpoints: Checkpoints
+    evaluator: Evaluator
     tracker: Tracker
     interrupts: Interrupts
     speed: Speed
@@ -65,39 +65,55 @@ class Job:
         with self.tracker.failing(), self.run.failing(), self.world.naming_lost_peers():
             yield
 
+    def is_last_step(self) -> bool:
+        """Whether the training ends with the newest step, for as long as nothing ends it earlier."""
+        return self.state.progress.step >= self.last_step
+
+    def is_over(self) -> bool:
+        """Whether no step is left, or an evaluation has ended the training."""
+        progress = self.state.progress
+        if progress.ended == Ended.PATIENCE and not self._patience_is_over():  # the settings wait longer now
+            progress.ended = ""
+        return bool(progress.ended) or (self.is_last_step() and progress.evaluated_step == progress.step)
+
+    def _patience_is_over(self) -> bool:
+        progress, patience = self.state.progress, self.settings.train.patience
+        return 0 < patience * self.batches.steps_per_epoch <= progress.step - progress.best_step
+
     def stop_reason(self) -> StopReason:
         """Why the ranks stop: the first rank's reason that has one. Called by all ranks."""
         return next(reason for reason in self.world.all_gather(self.interrupts.reason) if reason is not None)
 
     def evaluate(self) -> Metrics | None:
-        """What rank 0 measures on the test set, on all ranks; None if it was interrupted."""
-        self.metrics = self.world.rank0_decides(self._evaluate)
+        """What decides which weights are the best, on all ranks; None if it was interrupted."""
+        with compiling.uncompiled(self.state.module):
+            self.metrics = self.evaluator.measure(self.state.module, self.state.average.module)
         return self.metrics
 
-    def _evaluate(self) -> Metrics | None:
-        try:
-            return self._measure(lambda: self.interrupts.reason is not None)
-        except Interrupted:
-            return None
+    def ended_early(self, metrics: Metrics) -> str:
+        """What ends the training after this evaluation: `Ended`, or ''."""
+        if self._patience_is_over():
+            return Ended.PATIENCE.value
+        is_enough = self.model.ends_early and self.world.rank0_decides(lambda: self.model.is_enough(metrics.values))
+        return Ended.MODEL.value if is_enough else ""
 
-    def _measure(self, interrupted: Callable[[], bool] = lambda: False) -> Metrics:
-        with compiling.uncompiled(self.state.module):
-            raw = evaluate(self.model, self.state.module, self.test, interrupted)
-        if self.state.average.module is None:
-            return raw
-        averaged = evaluate(self.model, self.state.average.module, self.test, interrupted)
-        return dataclasses.replace(raw, averaged=averaged)
-
-    @property
-    def test(self) -> Split:
-        """The test set on this rank's device."""
-        return self.dataset.test.to(self.world.device)
+    def _result(self) -> Metrics:
+        """What a finished run has reached on the test set: with data.validation the weights of best.pt."""
+        state, evaluator = self.state, self.evaluator
+        with compiling.uncompiled(state.module):
+            if evaluator.kind != VALIDATION:
+                return self.metrics or evaluator.test(state.module, state.average.module)
+            with self.checkpoints.best(state):
+                metrics = evaluator.test(state.module, state.average.module)
+        self.tracker.evaluation(TEST, state.progress, metrics)
+        self.console.evaluation(TEST, state.progress, f"{metrics}  (best.pt, step {state.progress.best_step})")
+        return metrics
 
     def conclude(self) -> None:
         """The result of a finished run, for people and for machines. Called by all ranks."""
-        progress, rate = self.state.progress, self.speed.rate()
-        metrics = self.metrics or self.world.rank0_decides(self._measure)
+        progress, rate, metrics = self.state.progress, self.speed.rate(), self._result()
         facts: dict[str, object] = {**metrics.as_dict(), "samples_per_second": round(rate, 1)}
+        facts |= self._early_facts()
         facts |= {"weights_sha256": weights_sha256(self.state.module)}
         if self.state.average.module is not None:
             facts |= {
@@ -108,19 +124,33 @@ class Job:
         self.run.event("finish", step=progress.step, weights_sha256=facts["weights_sha256"])
         self.run.status(State.FINISHED, epoch=progress.epoch, step=progress.step, **facts)
         written = self.world.rank == 0 and self._write_report()
-        self.tracker.finish(pictures(self.model, self.state.module, self.dataset.spec, self.test, metrics))
+        test = self.dataset.test.to(self.world.device)
+        self.tracker.finish(pictures(self.model, self.state.module, self.dataset.spec, test, metrics))
         self.console.stop()
         path = self.run.path
+        steps = f"{progress.epoch} epochs, {progress.step} steps"
         saved = [layout.checkpoint(path, progress.step), path / layout.METRICS, *[path / layout.REPORT] * written]
         self.console.rows(
             {
-                "result": f"{', '.join(metrics.texts())}, {progress.epoch} epochs, {progress.step} steps",
+                "result": f"{', '.join(metrics.texts())}, {steps}{self._early()}",
                 "speed": f"{rate:,.0f} samples/s in training, {self.console.seconds:.1f} s in all",
                 "saved": ", ".join(map(str, saved)),
                 "next": "; ".join(gallery.next_commands(path, self.model, self.state.module, self.dataset.spec)),
             }
         )
         self.repeat_warning()
+
+    def _early_facts(self) -> dict[str, object]:
+        """For status.json: why the training ended before its last step, nothing where it did not."""
+        ended = self.state.progress.ended
+        facts: dict[str, object] = {"ended": ended, "reason": self._early().removeprefix("; ")} if ended else {}
+        return facts | ({"patience": self.settings.train.patience} if ended == Ended.PATIENCE else {})
+
+    def _early(self) -> str:
+        progress, patience = self.state.progress, self.settings.train.patience
+        if progress.ended == Ended.PATIENCE:
+            return f"; ended early: best at step {progress.best_step}, no better one for train.patience={patience}"
+        return f"; ended early by {self.model.path.name}" if progress.ended else ""
 
     def repeat_warning(self) -> None:
         """Say again at the end that other data was trained on than asked for."""
@@ -161,6 +191,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     make_repeatable(train, world.device)
     console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
     dataset = datasets.load(settings.data, world, console.print_any_rank)
+    dataset = dataset.held_out(settings.data.validation, train.seed)
     settings = run.on(settings, dataset)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((layout.directory(settings) / layout.COMPILED).absolute()))
     model, module, trial = build_model(settings, dataset, world)
@@ -196,6 +227,7 @@ def prepare(settings: Config, world: World) -> Job | None:
         gradients=gradients,
         state=state,
         checkpoints=checkpoints,
+        evaluator=Evaluator(model, dataset, settings.evaluate, world, lambda: interrupts.reason is not None),
         tracker=tracker,
         interrupts=interrupts,
         speed=Speed(state.progress),
@@ -211,7 +243,10 @@ def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model
     module = model.build(dataset.spec, train.seed).to(world.device)
     model.check(module, *dataset.train.first(FEW, world.device))
     shards, _ = local_shards(train, world)
-    return model, module, try_shares(module, model.loss, dataset.train, train, shards, world.device)
+    trial = try_shares(module, model.loss, dataset.train, train, shards, world.device)
+    if train.rehearsal:
+        rehearse(model, module, dataset, settings, world.device, min(trial.smallest, MOST))
+    return model, module, trial
 
 
 def batches_of(settings: Config, dataset: DataSet, model: Model, world: World) -> ShardedLoader:
@@ -250,10 +285,12 @@ def banner(
     """What is going to run, and where: a text for each label."""
     train = settings.train
     ranks = f"{world.size} rank{'s' if world.size > 1 else ''}"
+    held_out = "" if dataset.validation is None else f", {len(dataset.validation)} {VALIDATION}"
     rows = {
         "world": f"{ranks}, {world.device.type}, backend {world.backend}, {train.threads} thread(s) each",
         "sync": gradients,
-        "data": f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test samples",
+        "data": f"{dataset.name}: {len(dataset.train)} training{held_out} and {len(dataset.test)} test samples",
+        "best": f"best.pt is chosen on the {f'{VALIDATION} samples' if held_out else 'test set (data.validation=0)'}",
         "batch": f"global {train.global_batch_size} = {ranks} x {train.global_batch_size / world.size:g}",
         "track": tracker,
         "run": folder,

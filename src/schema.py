@@ -10,6 +10,7 @@ from typing import Any
 LONGEST = 10**9  # seconds, some 30 years: what threads and sockets can wait for
 LARGEST = 2**31  # integers are below it, unless a setting has its own limit
 TEXTS = ("text", "sums")  # data sets that are text
+TEST, VALIDATION = "test", "validation"  # the samples that are measured; `kind` of such a line in metrics.jsonl
 TYPES = (int, float, bool, str, list[str], list[float])
 TYPE_NAMES: dict[object, str] = {
     int: "an integer",
@@ -51,6 +52,13 @@ class Data:
         "with no files and no mirror: train on rendered digits (for text: rendered sums), or stop",
         choices=("digits", "none"),
     )
+    validation: float = key(
+        0.0,
+        "hold out this share of the training samples, or so many if it is 1 or more, drawn by the seed: best.pt is "
+        "chosen on them; 0 = on the test set",
+        minimum=0,
+        below=2**63,
+    )
     block: int = key(64, "text: bytes of a sample; each has the byte that follows as its target", minimum=1)
 
 
@@ -80,6 +88,9 @@ class Train:
     micro_batch_size: int = key(
         0, "ddp: samples that a rank computes at once, the gradients are added; 0 = its whole share", minimum=0
     )
+    patience: int = key(
+        0, "end after so many epochs in which no evaluation was the best so far; 0 = never early", minimum=0
+    )
     max_steps: int = key(0, "end after so many steps, in the middle of an epoch too; 0 = by epochs alone", minimum=0)
     precision: str = key(
         "float32",
@@ -97,6 +108,7 @@ class Train:
     threads: int = key(1, "CPU threads per rank; more is slower for a small model", minimum=1, below=4097)
     timeout_seconds: float = key(300.0, "longest wait for another rank before the job fails", minimum=1, below=LONGEST)
     max_minutes: float = key(0.0, "save and stop after so many minutes; 0 = no limit", minimum=0)
+    rehearsal: bool = key(True, "before the first step, try all that will happen to the model on a few samples")
 
 
 @dataclass
@@ -127,6 +139,17 @@ class Optim:
         "average the weights too, an exponential moving average with this half-life in samples; 0 = no",
         minimum=0,
         fingerprinted=True,
+    )
+
+
+@dataclass
+class Evaluate:
+    """When the weights are measured, and by which ranks."""
+
+    every_epochs: int = key(1, "measure every so many epochs; 0 = only by steps and at the end", minimum=0)
+    every_steps: int = key(0, "measure every so many steps; 0 = only by epochs", minimum=0)
+    ranks: str = key(
+        "first", "first = rank 0 measures, the others wait; all = each rank a share", choices=("first", "all")
     )
 
 
@@ -185,6 +208,7 @@ class Config:
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
     optim: Optim = field(default_factory=Optim)
+    evaluate: Evaluate = field(default_factory=Evaluate)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     run: Run = field(default_factory=Run)
     log: Log = field(default_factory=Log)

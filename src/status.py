@@ -19,6 +19,7 @@ from src.console import one_line_errors
 from src.errors import UserError
 from src.run import jsonl, layout, results
 from src.run.layout import read_status
+from src.schema import TEST, VALIDATION
 
 HEAD = ("run", "state", "step", "result", "data", "ranks", "last event", "why")
 WATCH_SECONDS = 2.0
@@ -43,7 +44,8 @@ def row(run: Path) -> tuple[str, ...]:
     status = read_status(run)
     try:
         events = [event for event in jsonl.read(run / layout.EVENTS) if "event" in event]
-        newest, test = _last(run / layout.METRICS), _last(run / layout.METRICS, "test")
+        newest = _last(run / layout.METRICS)
+        test = _last(run / layout.METRICS, TEST) or _last(run / layout.METRICS, VALIDATION)
         result = _result(run, test)
     except (OSError, ValueError, TypeError) as error:
         return (run.name, "damaged", "", "", "", "", "", f"its files cannot be read ({error})"[:WHY_LETTERS])

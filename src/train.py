@@ -5,9 +5,9 @@
         for each global batch:
             result = gradients.forward_backward(this rank's micro-batches)   # summed over all ranks
             state.update(result)                                             # the same on all ranks
-            report and save where it is due
+            report, save and evaluate where it is due
             stop if the ranks agree to
-        save; evaluate on rank 0; mark the best checkpoint
+        save; evaluate; mark the best checkpoint; stop if it does not get better
     write the result
 
 Nothing here imports torch until the settings are read: a mistake and a finished run are answered at once.
@@ -86,20 +86,19 @@ def importing_torch() -> Iterator[None]:
 
 def train(job: "Job") -> StopReason | None:
     """Train to the end, or until the ranks agree to stop; returns why they did, None at the end."""
-    progress = job.state.progress
     job.console.start(job.batches.steps_per_epoch, job.last_step)
     with job.failing():
-        while progress.epoch < job.settings.train.epochs:
+        while not job.is_over():
             if train_epoch(job) or end_epoch(job):
                 return job.stop_reason()
-            if progress.step >= job.last_step:
-                break
     return None
 
 
 def train_epoch(job: "Job") -> bool:
     """Make the steps that are left of the epoch; True if the ranks agreed to stop."""
     progress = job.state.progress
+    if job.evaluator.due_at_step(progress.step) and evaluate(job):  # saved before its evaluation, and ended there
+        return True
     first, left = progress.step_in_epoch, max(0, job.last_step - progress.step)
     with job.speed.timing():
         for micro_batches in job.batches.epoch(progress.epoch, first, first + left):
@@ -114,6 +113,12 @@ def train_epoch(job: "Job") -> bool:
                     save(job)
             if result.should_stop(progress.step):
                 return True
+            if job.evaluator.due_at_step(progress.step):
+                with job.speed.paused():
+                    if evaluate(job):
+                        return True
+                if progress.ended:
+                    return False
     return False
 
 
@@ -144,16 +149,31 @@ def end_epoch(job: "Job") -> bool:
     progress.metrics_bytes = job.tracker.position()
     if job.checkpoints.due_at_epoch(progress):
         save(job)
+    if (job.evaluator.due_at_epoch(progress.epoch + 1) or job.is_last_step()) and evaluate(job):
+        return True
+    if progress.step_in_epoch == job.batches.steps_per_epoch:
+        progress.next_epoch()
+    return False
+
+
+def evaluate(job: "Job") -> bool:
+    """Measure the weights, once at a step; keep the best; see whether to go on. True if the ranks agreed to stop."""
+    progress = job.state.progress
+    if progress.evaluated_step == progress.step:
+        return False
     with job.interrupts.patience():
         metrics = job.evaluate()
         if metrics is None:
             return True
-        job.tracker.evaluation(progress, metrics)
-        job.console.evaluation(progress, str(metrics))
-        if progress.is_best(metrics.deciding, metrics.higher_is_better, metrics.best_weights):
+        kind = job.evaluator.kind
+        job.tracker.evaluation(kind, progress, metrics)
+        job.console.evaluation(kind, progress, str(metrics))
+        progress.evaluated_step = progress.step
+        progress.metrics_bytes = job.tracker.position()
+        is_best = progress.is_best(metrics.deciding, metrics.higher_is_better, metrics.best_weights)
+        progress.ended = job.ended_early(metrics)
+        if is_best:
             job.checkpoints.mark_best(job.state)
-    if progress.step_in_epoch == job.batches.steps_per_epoch:
-        progress.next_epoch()
     return False
 
 

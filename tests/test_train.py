@@ -261,6 +261,7 @@ def test_the_output_under_torchrun_is_the_job_s_alone(small: str, tmp_path: Path
         "world ",
         "sync ",
         "data ",
+        "best ",
         "track ",
         "batch ",
         "run ",

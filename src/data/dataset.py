@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from src import schema
 from src.addresses import without_secrets
 from src.data import download, folders, idx, text
-from src.data.splits import Spec, Split
+from src.data.splits import Spec, Split, hold_out
 from src.errors import Unreachable, UserError
 from src.world.world import World
 
@@ -68,9 +68,17 @@ class TestSet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet(TestSet):
-    """The training samples too; `name` is what is trained on."""
+    """The training samples too; `name` is what is trained on. `validation` are those of data.validation."""
 
     train: Split
+    validation: Split | None = None
+
+    def held_out(self, share: float, seed: int) -> "DataSet":
+        """With this share of the training samples, or so many, held out; the same for 0. Raises UserError."""
+        if not share:
+            return self
+        train, validation = hold_out(self.train, share, seed)
+        return dataclasses.replace(self, train=train, validation=validation)
 
     @property
     def headline(self) -> str:

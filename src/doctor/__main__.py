@@ -19,7 +19,7 @@ from src.schema import LONGEST
 SECONDS = 30.0  # two ranks start in 4 s; in 20 s if five processes share a core
 NAMES = (
     *("versions", "surroundings", "variables", "limits", "gpus", "cores", "memory", "host name", "interface", "port"),
-    *("hosts", "all-reduce", "data", "run", "disk", "wandb"),
+    *("hosts", "all-reduce", "model", "data", "run", "disk", "wandb"),
 )
 
 

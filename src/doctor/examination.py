@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from src import files
-from src.doctor import environment_checks, host_checks, network_checks, rehearsal, storage_checks
+from src.doctor import environment_checks, host_checks, model_checks, network_checks, rehearsal, storage_checks
 from src.doctor.findings import Finding, Plan, red
 from src.errors import JobFailed, UserError
 
@@ -40,6 +40,7 @@ CHECKS = {
     "port": Check(network_checks.port),
     "hosts": Check(network_checks.clocks, "leave the host that hangs out of --nodes="),
     "all-reduce": Check(rehearsal.all_reduce),
+    "model": Check(model_checks.model, "the model takes long for a few samples: --seconds=120"),
     "data": Check(storage_checks.dataset, f"data.root= {NFS}"),
     "run": Check(storage_checks.directory, f"run.root= {NFS}"),
     "disk": Check(storage_checks.disk, f"run.root= {NFS}"),

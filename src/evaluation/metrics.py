@@ -1,7 +1,7 @@
 """What an evaluation found: sums over the samples, what is divided by what, and how it is shown."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from src.models import COUNT
@@ -54,6 +54,11 @@ class Metrics:
             return RAW
         raw, average = (one.values.get(self.best, math.nan) for one in (self, self.averaged))
         return AVERAGE if (average > raw if self.higher_is_better else average < raw) else RAW
+
+    def without_tables(self) -> "Metrics":
+        """The numbers alone: a table may have millions of entries."""
+        averaged = self.averaged.without_tables() if self.averaged else None
+        return replace(self, tables={}, averaged=averaged)
 
     def texts(self) -> list[str]:
         """Each metric for people: 7433/10000 = 74.33 % where both are whole numbers, else its name and its value."""

@@ -20,10 +20,12 @@ MOST = 16  # samples: a model that needs more than so many at once fails by itse
 
 @dataclass
 class Trial:
-    """`stand_in` is a batch for ranks that have no samples in a step, None where that does not occur; `updated` names
-    the frozen parameters that the forward pass changed, such as a teacher's that follow a student.
+    """`smallest` is the number of samples that were tried; `stand_in` a batch for ranks that have no samples in a
+    step, None where that does not occur; `updated` names the frozen parameters that the forward pass changed, such as
+    a teacher's that follow a student.
     """
 
+    smallest: int = 1
     stand_in: MicroBatch | None = None
     updated: list[str] = field(default_factory=list)
 
@@ -44,7 +46,7 @@ def try_shares(
         if not needed:
             raise error
         raise _refusal(error, len(split), settings, shards, smallest, needed)
-    trial = Trial(updated=_frozen(module, changed, settings))
+    trial = Trial(smallest, updated=_frozen(module, changed, settings))
     if 0 in sizes:
         enough = _needed(module, loss, split, 1, device)
         trial.stand_in = MicroBatch(*split.first(enough, device))
@@ -84,7 +86,7 @@ def _failure(
 ) -> ModelFailed | None:
     """What the model's file raises for so many samples; `changed` takes the names of parameters that it changes."""
     try:
-        with _left_as_it_was(module, [] if changed is None else changed), torch.no_grad():
+        with left_as_it_was(module, [] if changed is None else changed), torch.no_grad():
             module.train()
             loss(module, *split.first(size, device))
     except ModelFailed as error:
@@ -93,7 +95,7 @@ def _failure(
 
 
 @contextmanager
-def _left_as_it_was(module: nn.Module, changed: list[str]) -> Iterator[None]:
+def left_as_it_was(module: nn.Module, changed: list[str]) -> Iterator[None]:
     """Undo what happens to the module; `changed` takes the names of the parameters to which something happened."""
     named = [(name, parameter, parameter.detach().clone()) for name, parameter in module.named_parameters()]
     was_training, buffers = module.training, Buffers(module)

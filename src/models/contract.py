@@ -166,6 +166,19 @@ class Model:
             raise self.broken("BEST", f"is {text!r}", f"'max' or 'min' and one of {', '.join(metrics)}")
         return name, DIRECTIONS[direction]
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether the file may end the training after an evaluation."""
+        return hasattr(self.module, "enough")
+
+    def is_enough(self, values: dict[str, float]) -> bool:
+        """Whether the file's `enough` ends the training, after an evaluation that found these metrics."""
+        with self.user_code():
+            result = self.module.enough(dict(values))
+        if not isinstance(result, bool):
+            raise self.broken("enough", f"returned {kind_of(result)}", "True or False")
+        return result
+
     def check(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
         """Try `loss` and `measure` on a few samples. Raises UserError where a result is none that the job can use."""
         training = module.training

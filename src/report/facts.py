@@ -12,7 +12,8 @@ from src.addresses import without_secrets
 from src.run import jsonl, layout, results, tables
 from src.run.layout import read_status
 from src.run.results import Description
-from src.schema import Config
+from src.schema import TEST as TEST_SET
+from src.schema import VALIDATION, Config
 
 Facts = dict[str, Any]
 Event = dict[str, Any]
@@ -29,7 +30,7 @@ MARKS = 20  # on the curves: the newest
 def of(path: Path, settings: Config, rows: int) -> Facts:
     """What the files of the run hold; at most `rows` points of each curve."""
     status, events = read_status(path), list(jsonl.read(path / layout.EVENTS))
-    train, test = _lines(path / layout.METRICS)
+    train, test, result = _lines(path / layout.METRICS)
     made_by = layout.read_provenance(path)
     described = results.describe(path, test[-1] if test else {})
     confusion, no_confusion = _confusion(path, bool(test))
@@ -47,7 +48,8 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
             "note": made_by.get("data", {}).get("note", ""),
             "embedded": _embedded(settings.data.name, made_by),
         },
-        "result": _result(described, test[-1]) if test and described.names else None,
+        "result": _result(described, result) if result and described.names else None,
+        "measured": test[-1]["kind"] if test else TEST_SET,
         "best": _best(described, test),
         "shares": list(described.shares),
         "confusion": confusion,
@@ -85,10 +87,17 @@ def plain(value: Any) -> Any:
     return without_secrets(value) if isinstance(value, str) else value
 
 
-def _lines(file: Path) -> tuple[list[Facts], list[Facts]]:
-    """The lines of metrics.jsonl: those of training, those of evaluations."""
+def _lines(file: Path) -> tuple[list[Facts], list[Facts], Facts | None]:
+    """The lines of metrics.jsonl: those of training, those that decided which weights are the best, and the result.
+
+    With data.validation the test set is measured once, at the end.
+    """
     lines = list(jsonl.read(file))
-    return [line for line in lines if line["kind"] == "train"], [line for line in lines if line["kind"] == "test"]
+    train, tested, held_out = (
+        [one for one in lines if one["kind"] == kind] for kind in ("train", TEST_SET, VALIDATION)
+    )
+    result = (tested or held_out)[-1] if lines and (tested or held_out) else None
+    return train, held_out or tested, result
 
 
 def _result(described: Description, line: Facts) -> Facts:
@@ -101,6 +110,7 @@ def _result(described: Description, line: Facts) -> Facts:
         value, of = str(round(number * below)), f"/{below}"
     return {
         "epoch": line["epoch"],
+        "on": line["kind"],
         "name": first,
         "value": value,
         "of": of,

@@ -178,14 +178,15 @@ function curves() {
     return [{ colour: at % 8, ...options, name: RUN ? options.name : run.name, points: rows.map((row) => [row[0], row[column]]) }];
   });
   const trained = (name) => all("train", name, { name: "train" });
-  const tested = (name) => all("test", name, { name: "test", dots: true, ...(RUN && { colour: 1 }) });
+  const measured = [...new Set(PAGE.runs.map((run) => run.measured))].join(" or ");
+  const tested = (name) => all("test", name, { name: measured, dots: true, ...(RUN && { colour: 1 }) });
   const number = (value, apart) => (apart ? short(value) : value.toPrecision(4));
   const share = (value, apart) => percent(value, apart > 0.0099 ? 0 : apart > 0.00099 ? 1 : 2);
   const names = [...new Set(PAGE.runs.flatMap((run) => run.curves.test.columns.slice(2)))];
   const format = (name) => (PAGE.runs.some((run) => run.shares.includes(name)) ? share : number);
   const loss = PAGE.runs[0].curves.train.columns[1], shared = RUN && names.includes(loss);
   chart(shared ? titled(loss) : `Training ${loss}`, [...trained(loss), ...(shared ? tested(loss) : [])], number);
-  for (const name of names) if (!(shared && name === loss)) chart(`${titled(name)} on the test set`, tested(name), format(name));
+  for (const name of names) if (!(shared && name === loss)) chart(`${titled(name)} on the ${measured} set`, tested(name), format(name));
   for (const [name, [title, label, text]] of Object.entries(TRAINING)) chart(title, all("train", name, { name: label }), text, true);
   if (!content("curves").childElementCount) missing("curves", "No line in metrics.jsonl yet: the first one comes after log.every steps.");
   if (RUN) byId("curves").querySelector(".marks").append(...RUN.marks.map((mark) => make("li", {}, `Step ${whole(mark.step)}: ${mark.text}`)));

@@ -61,12 +61,13 @@ function headline(run) {
   const box = make("div", { class: "headline" });
   byId("headline").append(box);
   if (!run.result) {
-    box.append(make("p", { class: "percent" }, "Not evaluated yet", make("small", {}, "the test set is measured after each epoch")));
+    box.append(make("p", { class: "percent" }, "Not evaluated yet", make("small", {}, "the first evaluation comes after evaluate.every_epochs or evaluate.every_steps")));
     return;
   }
-  const { epoch, name, value, of, text, others } = run.result;
-  const detail = make("small", {}, `${text ? name : ""} on the ${run.data.name} test set after epoch ${epoch} of ${run.epochs}${others && `, ${others}`}`.trim());
-  if (run.best && !run.best.is_last) detail.append(`; best ${run.best.text} after epoch ${run.best.epoch}`);
+  const { epoch, name, value, of, text, others, on } = run.result, chosen = on !== run.measured;
+  const when = chosen ? `with ${run.checkpoint}` : `after epoch ${epoch} of ${run.epochs}`;
+  const detail = make("small", {}, `${text ? name : ""} on the ${run.data.name} ${on} set ${when}${others && `, ${others}`}`.trim());
+  if (run.best && (chosen || !run.best.is_last)) detail.append(`; best ${chosen ? `${run.measured} ` : ""}${run.best.text} after epoch ${run.best.epoch}`);
   box.append(
     make("p", { class: "result" }, value, make("span", { class: "of" }, of)),
     make("p", { class: "percent" }, text || name, detail),

@@ -4,7 +4,9 @@ It is torch.save's own zip archive, whose comment holds the SHA-256 of everythin
 appear, and torch.load(weights_only=True) reads it as it is.
 """
 
+import io
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,32 @@ def write(file: Path, content: dict[str, Any]) -> str:
     except RuntimeError as error:  # torch.save hides what failed behind a message about itself
         raise _of_the_disk(error) or error from None
     return digest
+
+
+def check(state: dict[str, Any]) -> None:
+    """Raise UserError for a state dict that could be written, and not be read again. Costs no copy of its tensors."""
+    stream = io.BytesIO()
+    try:
+        torch.save(_shrunk(state), stream)
+        stream.seek(0)
+        torch.load(stream, weights_only=True)
+    except (pickle.PickleError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).replace("WeightsUnpickler error: ", "").split())[:160]
+        raise UserError(
+            f"the module's state_dict holds what no checkpoint can hold ({reason})",
+            fix="keep to tensors, numbers, texts, lists and dicts in get_extra_state",
+        ) from None
+
+
+def _shrunk(value: Any) -> Any:
+    """The same structure, its tensors of one element."""
+    if isinstance(value, Tensor):
+        return value.detach().flatten()[:1].cpu().clone()
+    if type(value) is dict or isinstance(value, OrderedDict):
+        return {name: _shrunk(inner) for name, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_shrunk(inner) for inner in value)
+    return value
 
 
 def _of_the_disk(error: BaseException) -> OSError | None:

@@ -1,10 +1,12 @@
 """The checkpoints of a run: written, pruned, chosen; a damaged one is set aside for the one before it."""
 
+import copy
 import dataclasses
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,16 @@ class TrainState:
         self.optimizer.torch.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state.get("average", {}))
         self.progress.load_state_dict(state["progress"])
+
+    def weights(self) -> dict[str, Any]:
+        """Copies of what `load_best` loads."""
+        model = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+        return {"model": model, "average": copy.deepcopy(self.average.state_dict())}
+
+    def load_best(self, state: dict[str, Any]) -> None:
+        """The weights and averages of a checkpoint, and nothing else of it."""
+        self.module.load_state_dict(state["model"])
+        self.average.load_state_dict(state.get("average", {}))
 
     def load_weights(self, weights: Weights) -> None:
         """Begin with the weights of another training."""
@@ -186,6 +198,28 @@ class Checkpoints:
             files.link_or_copy(layout.checkpoint(self._run.path, state.progress.step), self.folder / BEST)
 
         self._world.rank0_decides(lambda: self._try(mark, state.progress.step))
+
+    @contextmanager
+    def best(self, state: TrainState) -> Iterator[None]:
+        """Inside, `state` has the weights and averages of best.pt, where there is one. Called by all ranks."""
+        if state.progress.best_step == state.progress.step:
+            yield
+            return
+        content = self._world.rank0_decides(self._read_best)
+        before = state.weights()
+        try:
+            if content is not None:
+                state.load_best(content)
+            yield
+        finally:
+            state.load_best(before)
+
+    def _read_best(self) -> dict[str, Any] | None:
+        try:
+            return archive.read(self.folder / BEST)
+        except (Damaged, UserError) as error:
+            self._warn(f"{error}; the newest weights are measured instead")
+            return None
 
     def save_last(self, state: TrainState) -> None:
         """Write the checkpoint that the job leaves; TryAgain on all ranks if it cannot."""

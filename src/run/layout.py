@@ -50,6 +50,13 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
+class Ended(enum.StrEnum):
+    """What ended the training before its last step: `ended` in status.json."""
+
+    PATIENCE = "patience"  # train.patience epochs without an evaluation that was the best so far
+    MODEL = "model"  # the `enough` of the model's file
+
+
 class StopReason(enum.StrEnum):
     """Why the ranks agreed to stop before the end; `reason` in status.json."""
 
@@ -144,8 +151,10 @@ def is_finished(path: Path, settings: Config) -> bool:
 
 
 def is_enough(status: dict[str, Any], settings: Config) -> bool:
-    """Whether the run was trained for as many epochs, or steps, as the settings want."""
-    epochs, steps = settings.train.epochs, settings.train.max_steps
+    """Whether the run was trained for as many epochs, or steps, as the settings want, or ended early by them."""
+    epochs, steps, patience = settings.train.epochs, settings.train.max_steps, settings.train.patience
+    if status.get("ended") == Ended.MODEL or 0 < patience <= int(status.get("patience", 0)):
+        return True
     return int(status.get("epoch", 0)) >= epochs or 0 < steps <= int(status.get("step", 0))
 
 

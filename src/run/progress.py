@@ -23,6 +23,8 @@ class Progress:
     best: float | None = None  # the best value so far of the metric that decides
     best_step: int = 0
     best_weights: str = "raw"  # or "average", where averaged weights were better
+    evaluated_step: int = 0  # of the newest evaluation
+    ended: str = ""  # what ended the training before its last step: layout.Ended
     metrics_bytes: int = 0  # of metrics.jsonl that belong to this state
 
     def advance(self, loss: float | Tensor, items: float | Tensor, samples: int) -> None:

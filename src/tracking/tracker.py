@@ -55,9 +55,9 @@ class Tracker:
         more = {} if grad_norm is None else {"grad_norm": float(grad_norm)}
         self._write("train", progress, loss=loss, lr=lr, **more, samples_per_second=round(rate, 1))
 
-    def evaluation(self, progress: Progress, metrics: Metrics) -> None:
-        """Write what was measured on the test set after an epoch, and how to read it."""
-        self._write("test", progress, **metrics.as_dict())
+    def evaluation(self, kind: str, progress: Progress, metrics: Metrics) -> None:
+        """Write what was measured on the test or the validation samples (`kind`), and how to read it."""
+        self._write(kind, progress, **metrics.as_dict())
         if self._lines is not None:
             described = metrics.tables | {results.DESCRIPTION: metrics.description}
             tables.write(self._run.path, progress.step, described, self._warn_once)
@@ -69,7 +69,8 @@ class Tracker:
     def _write(self, kind: str, progress: Progress, **values: Any) -> None:
         if self._lines is None:
             return
-        where = {"epoch": progress.epoch + 1, "step": progress.step, "samples_seen": progress.samples_seen}
+        epoch = max(1, progress.epoch + (progress.step_in_epoch > 0))  # of the newest step
+        where = {"epoch": epoch, "step": progress.step, "samples_seen": progress.samples_seen}
         self._lines.append(kind=kind, **where, **values)
 
     def finish(self, pictures: Pictures | None) -> None:

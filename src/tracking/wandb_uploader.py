@@ -21,7 +21,7 @@ from src.tracking import account
 LOOK_SECONDS = 2.0  # between looks at metrics.jsonl
 START_SECONDS = 2.0  # training waits so long for W&B to start: beside it, the start would take longer
 INIT_SECONDS = 15.0  # W&B's own limit is 90
-KINDS = {"train": 0, "test": 1, "final": 2}  # their order at one step
+KINDS = {"train": 0, "validation": 1, "test": 2, "final": 3}  # their order at one step
 CONTEXT = ("epoch", "samples_seen")
 LINE, BEFORE = "line", "record"  # W&B's key of a line's number, and what older runs called it
 SUFFIX = {"train": {"lr": "lr", "samples_per_second": "samples_per_second"}}

@@ -89,12 +89,23 @@ class World:
     def each_node_decides(self, decide: Callable[[], T]) -> list[T]:
         """Run `decide` on the first rank of every node; each rank gets all results, or the first UserError.
 
-        It may take longer than the collectives' timeout (a download): the ranks meet again and again.
+        It may take longer than the collectives' timeout (a download).
         """
+        return self._decide_beside(self.local_rank == 0, decide)
+
+    def each_rank_decides(self, decide: Callable[[], T]) -> list[T]:
+        """Run `decide` on every rank; each rank gets all results in rank order, or the first error.
+
+        One may take longer than another by more than the collectives' timeout.
+        """
+        return self._decide_beside(True, decide)
+
+    def _decide_beside(self, decides: bool, decide: Callable[[], T]) -> list[T]:
+        """Decide in a thread, while the ranks meet again and again."""
         if self.size == 1:
             return [decide()]
         with ThreadPoolExecutor(1) as executor:
-            future = executor.submit(answer_of, decide) if self.local_rank == 0 else None
+            future = executor.submit(answer_of, decide) if decides else None
             while True:
                 wait([future] if future else [], POLL_SECONDS)
                 answers = self.all_gather((future is not None, future.result() if future and future.done() else None))

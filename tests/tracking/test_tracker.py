@@ -9,6 +9,7 @@ from src.evaluation.metrics import Metrics
 from src.run import jsonl, results
 from src.run.progress import Progress
 from src.run.run import Run
+from src.schema import TEST
 from src.tracking import account
 from src.tracking.tracker import Tracker
 from src.world.world import World
@@ -58,7 +59,7 @@ def test_rank_0_writes_what_all_ranks_call(tmp_path: Path) -> None:
         made = tracker(tmp_path, rank)
         made.begin(progress)
         made.train(progress, loss=0.5, lr=0.1, rate=1234.56)
-        made.evaluation(progress, METRICS)
+        made.evaluation(TEST, progress, METRICS)
         assert (made.position() > 0) == (rank == 0)
     train, test = jsonl.read(tmp_path / "x" / "metrics.jsonl")
     where = {"epoch": 2, "step": 7, "samples_seen": 70}
@@ -75,7 +76,7 @@ def test_lines_and_tables_after_the_checkpoint_are_forgotten(tmp_path: Path) -> 
         first.train(progress, loss=0.5, lr=0.1, rate=1.0)
         if progress.step == 2:
             progress.metrics_bytes = first.position()
-    first.evaluation(progress, METRICS)
+    first.evaluation(TEST, progress, METRICS)
     progress.step = 2
     again = tracker(tmp_path)
     again.begin(progress)
