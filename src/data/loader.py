@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from src import schema
-from src.data.order import ShardSampler, draws
+from src.data.order import Order, Permutation, ShardSampler, draws
 from src.data.splits import Split
 
 Augment = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -47,7 +47,7 @@ class ShardedLoader:
         self._split, self._local, self._shards, self._device = split.to(device), local, shards, device
         self._batch_size, self._seed, self._augment = settings.global_batch_size, settings.seed, augment
         self._micro_batch_size = settings.micro_batch_size or settings.global_batch_size
-        self._samplers = [ShardSampler(len(split), shard, shards, settings.seed) for shard in local]
+        self._samplers = [ShardSampler(len(split), shard, shards) for shard in local]
         self.steps_per_epoch = -(-len(split) // self._batch_size)
 
     def count(self, step: int) -> int:
@@ -57,20 +57,19 @@ class ShardedLoader:
     def epoch(self, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[list[MicroBatch]]:
         """For each step from `start` to before `stop`, or to the epoch's end: this rank's micro-batches."""
         stop = self.steps_per_epoch if stop is None else min(stop, self.steps_per_epoch)
-        orders = [sampler.indices(epoch).to(self._device) for sampler in self._samplers]
+        order = Permutation(len(self._split), self._seed, epoch, self._device)
         per_step = max(1, self._batch_size // self._shards)
-        steps_at_once = max(1, SAMPLES_AT_ONCE // (per_step * len(orders)))
+        steps_at_once = max(1, SAMPLES_AT_ONCE // (per_step * len(self._samplers)))
         for first in range(start, stop, steps_at_once):
             last = min(first + steps_at_once, stop)
-            gathered = [
-                self._gather(epoch, order, shard, first, last) for order, shard in zip(orders, self._local, strict=True)
-            ]
+            gathered = [self._gather(epoch, order, at, first, last) for at in range(len(self._local))]
             yield from (list(itertools.chain(*step)) for step in zip(*gathered, strict=True))
 
-    def _gather(self, epoch: int, order: Tensor, shard: int, first: int, last: int) -> list[list[MicroBatch]]:
-        """The shard's micro-batches of the steps first <= step < last, gathered at once."""
+    def _gather(self, epoch: int, order: Order, local: int, first: int, last: int) -> list[list[MicroBatch]]:
+        """The micro-batches of a local shard for the steps first <= step < last, gathered at once."""
+        shard = self._local[local]
         ends = [self._end(shard, step) for step in range(first, last + 1)]
-        chosen = order[ends[0] : ends[-1]]
+        chosen = self._samplers[local].indices(order, ends[0], ends[-1], self._device)
         inputs, targets = self._split.take(chosen)
         shares = []
         for step, (start, end) in enumerate(itertools.pairwise(ends), first):

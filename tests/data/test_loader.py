@@ -3,11 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DistributedSampler
 
 from src import config, schema
 from src.data.loader import ShardedLoader
-from src.data.order import ShardSampler, draws
+from src.data.order import Permutation, draws
 from src.data.splits import Split
 from src.gradients.build import local_shards
 from src.world.world import World
@@ -67,22 +66,6 @@ def test_the_short_last_batch_is_trained() -> None:
     assert [chosen.count(step) for step in range(16)] == counts
 
 
-def test_the_order_is_distributed_sampler_s_without_its_padding() -> None:
-    for shard in range(4):
-        sampler: DistributedSampler[int] = DistributedSampler(range(1009), 4, shard, seed=7)  # type: ignore[arg-type]
-        sampler.set_epoch(2)
-        own = ShardSampler(1009, shard, 4, 7).indices(2).tolist()
-        assert own == list(sampler)[: len(own)]
-        assert len(own) == len(range(shard, 1009, 4))
-
-
-def test_epochs_differ_and_seeds_repeat() -> None:
-    order = ShardSampler(1009, 0, 1, 5)
-    assert order.indices(0).tolist() != order.indices(1).tolist()
-    assert order.indices(1).tolist() == ShardSampler(1009, 0, 1, 5).indices(1).tolist()
-    assert order.indices(0).tolist() != ShardSampler(1009, 0, 1, 6).indices(0).tolist()
-
-
 @pytest.mark.parametrize("start", [1, 7, 15])
 def test_an_epoch_can_be_resumed_at_any_step(start: int) -> None:
     whole = [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3).epoch(1)]
@@ -107,7 +90,7 @@ def test_more_ranks_than_samples_in_a_batch() -> None:
 def test_samples_arrive_as_they_are_stored() -> None:
     every = Split(torch.arange(256, dtype=torch.uint8).view(4, 8, 8), torch.tensor([0.5, 1.5, 2.5, 3.5]))
     ((batch,),) = ShardedLoader(every, schema.Train(global_batch_size=4), range(1), 1, CPU).epoch(0)
-    order = ShardSampler(4, 0, 1, 0).indices(0)
+    order = Permutation(4, 0, 0).at(torch.arange(4))
     assert torch.equal(batch.inputs, every.inputs[order])
     assert torch.equal(batch.targets, every.targets[order])
 
