@@ -52,6 +52,11 @@ class Data:
         choices=("digits", "none"),
     )
     block: int = key(64, "text: bytes of a sample; each has the byte that follows as its target", minimum=1)
+    shuffle: str = key(
+        "full",
+        "full = any sample after any other; blocks = a few MB at a time, where random reads of much data are slow",
+        choices=("full", "blocks"),
+    )
 
 
 @dataclass

@@ -4,7 +4,8 @@ dataset     load: which data set, from where, in files of which kind; DataSet
     splits      Split, Spec: the samples as tensors, and what a model must know of them
 idx         a kind of files: four IDX files; read: one as a tensor
 text        a kind of files: two texts as bytes, in blocks
-order       ShardSampler: the order of an epoch; draws: random numbers of a sample
+order       Permutation, ShardSampler: the order of an epoch; draws: random numbers of a sample
+    blocks      BlockOrder: an order for data larger than memory
 loader      ShardedLoader: this rank's micro-batches
 download    fetch, verify: files from mirrors, whole or not there
 digits      write: the embedded data set, drawn with strokes

@@ -1,6 +1,7 @@
 """This rank's micro-batches of every global batch."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from src import schema
+from src.data.blocks import BlockOrder, samples_of
 from src.data.order import Order, Permutation, ShardSampler, draws
 from src.data.splits import Split
 
@@ -32,7 +34,7 @@ class ShardedLoader:
     """This rank's micro-batches of every global batch: one for each of its shards, in shard order.
 
     `local` are this rank's shards of all `shards`; `augment` changes training samples by random numbers. With
-    train.micro_batch_size a shard's share comes in micro-batches of so many samples at most.
+    train.micro_batch_size a shard's share comes in micro-batches of so many samples at most. `shuffle` is data.shuffle.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class ShardedLoader:
         shards: int,
         device: torch.device,
         augment: Augment | None = None,
+        shuffle: str = "full",
     ) -> None:
         self._split, self._local, self._shards, self._device = split.to(device), local, shards, device
         self._batch_size, self._seed, self._augment = settings.global_batch_size, settings.seed, augment
         self._micro_batch_size = settings.micro_batch_size or settings.global_batch_size
         self._samplers = [ShardSampler(len(split), shard, shards) for shard in local]
+        self._shuffle = shuffle
         self.steps_per_epoch = -(-len(split) // self._batch_size)
 
     def count(self, step: int) -> int:
@@ -57,13 +61,20 @@ class ShardedLoader:
     def epoch(self, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[list[MicroBatch]]:
         """For each step from `start` to before `stop`, or to the epoch's end: this rank's micro-batches."""
         stop = self.steps_per_epoch if stop is None else min(stop, self.steps_per_epoch)
-        order = Permutation(len(self._split), self._seed, epoch, self._device)
+        order = self._order(epoch)
         per_step = max(1, self._batch_size // self._shards)
         steps_at_once = max(1, SAMPLES_AT_ONCE // (per_step * len(self._samplers)))
         for first in range(start, stop, steps_at_once):
             last = min(first + steps_at_once, stop)
             gathered = [self._gather(epoch, order, at, first, last) for at in range(len(self._local))]
             yield from (list(itertools.chain(*step)) for step in zip(*gathered, strict=True))
+
+    def _order(self, epoch: int) -> Order:
+        samples, inputs = len(self._split), self._split.inputs
+        if self._shuffle == "full":
+            return Permutation(samples, self._seed, epoch, self._device)
+        block = samples_of(math.prod(inputs.shape[1:]) * inputs.dtype.itemsize)
+        return BlockOrder(samples, block, self._seed, epoch, self._device)
 
     def _gather(self, epoch: int, order: Order, local: int, first: int, last: int) -> list[list[MicroBatch]]:
         """The micro-batches of a local shard for the steps first <= step < last, gathered at once."""

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from src import config, schema
+from src.data import blocks
 from src.data.loader import ShardedLoader
 from src.data.order import Permutation, draws
 from src.data.splits import Split
@@ -27,10 +28,12 @@ def numbers(images: Tensor) -> list[int]:
     return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
 
 
-def batches(samples: int, batch: int, rank: int, world_size: int, **settings: object) -> ShardedLoader:
+def batches(
+    samples: int, batch: int, rank: int, world_size: int, shuffle: str = "full", **settings: object
+) -> ShardedLoader:
     chosen = config.parse([f"train.global_batch_size={batch}", *(f"train.{k}={v}" for k, v in settings.items())]).train
     count, own = local_shards(chosen, World(rank=rank, size=world_size))
-    return ShardedLoader(split(samples), chosen, own, count, CPU)
+    return ShardedLoader(split(samples), chosen, own, count, CPU, shuffle=shuffle)
 
 
 @pytest.mark.parametrize("world_size", range(1, 9))
@@ -43,12 +46,24 @@ def test_shards_are_disjoint_and_cover_the_epoch(samples: int, world_size: int) 
     assert sorted(seen) == list(range(samples))
 
 
+@pytest.fixture(params=["full", "computed", "blocks"])
+def shuffle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """data.shuffle; an order that is computed, as that of many samples is; blocks of 7 samples in windows of 5."""
+    if request.param == "computed":
+        monkeypatch.setattr(Permutation.__init__, "__kwdefaults__", {"listed": 0})
+        return "full"
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 7 * 784)
+    monkeypatch.setattr(blocks.BlockOrder.__init__, "__kwdefaults__", {"window": 5})
+    return str(request.param)
+
+
 @pytest.mark.parametrize("world_size", [2, 3, 4, 8])
-def test_every_world_size_sees_the_same_samples_in_the_same_steps(world_size: int) -> None:
-    alone = [set(numbers(part.inputs)) for (part,) in batches(1009, 64, 0, 1).epoch(3)]
+def test_every_world_size_sees_the_same_samples_in_the_same_steps(world_size: int, shuffle: str) -> None:
+    alone = [set(numbers(part.inputs)) for (part,) in batches(1009, 64, 0, 1, shuffle).epoch(3)]
+    assert set.union(*alone) == set(range(1009))
     together: list[set[int]] = [set() for _ in alone]
     for rank in range(world_size):
-        for step, (part,) in enumerate(batches(1009, 64, rank, world_size).epoch(3)):
+        for step, (part,) in enumerate(batches(1009, 64, rank, world_size, shuffle).epoch(3)):
             together[step] |= set(numbers(part.inputs))
     assert together == alone
 
@@ -67,9 +82,22 @@ def test_the_short_last_batch_is_trained() -> None:
 
 
 @pytest.mark.parametrize("start", [1, 7, 15])
-def test_an_epoch_can_be_resumed_at_any_step(start: int) -> None:
-    whole = [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3).epoch(1)]
-    assert [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3).epoch(1, start)] == whole[start:]
+def test_an_epoch_can_be_resumed_at_any_step(start: int, shuffle: str) -> None:
+    whole = [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3, shuffle).epoch(1)]
+    assert [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3, shuffle).epoch(1, start)] == whole[start:]
+
+
+def test_a_resumed_epoch_asks_for_what_is_left_of_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    at = Permutation.at
+
+    def remembered(order: Permutation, positions: Tensor) -> Tensor:
+        asked.extend(positions.tolist())
+        return at(order, positions)
+
+    monkeypatch.setattr(Permutation, "at", remembered)
+    list(batches(1009, 64, 0, 1).epoch(0, 14))
+    assert asked == list(range(14 * 64, 1009))
 
 
 @pytest.mark.parametrize("world_size", range(1, 9))
