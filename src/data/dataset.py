@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from src import schema
 from src.addresses import without_secrets
-from src.data import download, folders, idx, text
+from src.data import download, folders, idx, labels, text
 from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
 from src.world.world import World
@@ -109,6 +109,8 @@ def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> 
     first = prepared[0]
     chosen = dataclasses.replace(settings, name=first.name)
     train, test, spec = _both(chosen)
+    if world.rank == 0 and chosen.name == "idx" and (mapping := labels.mapping(spec.names)):
+        report(mapping)
     return DataSet(name=first.name, train=train, test=test, spec=spec, checksums=first.checksums, note=first.note)
 
 

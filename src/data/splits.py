@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from src.data import labels
+from src.data.column import Rows
 from src.errors import UserError
 
 
@@ -33,8 +35,8 @@ class Spec:
 class Split:
     """Inputs (n, *shape) as they are stored and targets (n, ...), int64 where they are classes, on one device."""
 
-    inputs: Tensor
-    targets: Tensor
+    inputs: Rows
+    targets: Rows
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -58,17 +60,14 @@ class Split:
         return self.inputs[start:stop], self.targets[start:stop]
 
 
-def spec_of(raw: Path, train: Split) -> Spec:
-    """What a model must know of its data. Raises UserError for a label below 0."""
-    targets, classes = train.targets, 0
-    if targets.dim() == 1 and not targets.is_floating_point():
-        _refuse_negative(raw, targets)
-        classes = int(targets.max()) + 1
-    return Spec(tuple(train.inputs.shape[1:]), train.inputs.dtype, classes, tuple(targets.shape[1:]), targets.dtype)
+def spec_of(train: Split, classes: int = 0, names: tuple[str, ...] = ()) -> Spec:
+    """What a model must know of its data."""
+    inputs, targets = train.inputs, train.targets
+    return Spec(tuple(inputs.shape[1:]), inputs.dtype, classes, tuple(targets.shape[1:]), targets.dtype, names)
 
 
-def check_test(raw: Path, test: Split, spec: Spec, labels: str) -> None:
-    """Raise UserError where the test samples are of another kind than those trained on; `labels` is their file."""
+def check_test(raw: Path, test: Split, spec: Spec, file: str) -> None:
+    """Raise UserError where the test samples are of another kind than those trained on; `file` is their labels'."""
     kinds = [
         ("inputs", (spec.shape, spec.dtype), test.inputs),
         ("targets", (spec.target_shape, spec.target_dtype), test.targets),
@@ -79,14 +78,10 @@ def check_test(raw: Path, test: Split, spec: Spec, labels: str) -> None:
             one, other = (f"{tuple(shape)} {str(dtype).removeprefix('torch.')}" for shape, dtype in (trained, given))
             raise UserError(f"{raw}: the training {what} are {one}, those of the test set {other}")
     if spec.classes:
-        _refuse_negative(raw, test.targets)
-        if int(test.targets.max()) >= spec.classes:
+        found = labels.distinct(test.targets)
+        outside = found[(found < 0) | (found >= spec.classes)].tolist()
+        if outside:
             raise UserError(
-                f"{raw / labels}: holds the label {int(test.targets.max())}",
+                f"{raw / file}: holds the label {outside[-1]}",
                 fix=f"the training labels are 0..{spec.classes - 1}: a model learns those alone",
             )
-
-
-def _refuse_negative(raw: Path, labels: Tensor) -> None:
-    if (lowest := int(labels.min())) < 0:
-        raise UserError(f"{raw}: a label is {lowest}", fix="labels are 0 or more")

@@ -16,9 +16,9 @@ def split(inputs: Tensor, targets: Tensor) -> Split:
     return Split(inputs, targets)
 
 
-def test_whole_numbers_of_one_dimension_are_classes() -> None:
-    made = split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 6, 2, 2]))
-    assert spec_of(RAW, made) == Spec((3, 8, 8), torch.uint8, 7)
+def test_classes_have_a_number_and_perhaps_names() -> None:
+    made = split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]))
+    assert spec_of(made, 2, ("cat", "dog")) == Spec((3, 8, 8), torch.uint8, 2, names=("cat", "dog"))
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ def test_whole_numbers_of_one_dimension_are_classes() -> None:
 )
 def test_other_targets_are_no_classes(targets: Tensor) -> None:
     made = split(torch.zeros(4, 12, dtype=torch.uint8), targets)
-    assert spec_of(RAW, made) == Spec((12,), torch.uint8, 0, tuple(targets.shape[1:]), targets.dtype)
+    assert spec_of(made) == Spec((12,), torch.uint8, 0, tuple(targets.shape[1:]), targets.dtype)
 
 
 def test_splits_of_different_kinds_are_named() -> None:
     inputs, targets = torch.zeros(4, 12, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
-    spec = spec_of(RAW, split(inputs, targets))
+    spec = spec_of(split(inputs, targets), 1)
     with pytest.raises(UserError, match=r"training inputs are \(12,\) uint8, those of the test set \(12,\) float32"):
         check_test(RAW, split(torch.zeros(4, 12), targets), spec, "y")
     with pytest.raises(UserError, match=r"the training targets are \(\) int64, those of the test set \(\) float32"):
@@ -42,12 +42,10 @@ def test_splits_of_different_kinds_are_named() -> None:
 def test_labels_out_of_range_are_named() -> None:
     inputs = torch.zeros(2, 3, dtype=torch.uint8)
     few, more, less = (split(inputs, torch.tensor(labels)) for labels in ([0, 4], [0, 5], [-1, 4]))
-    with pytest.raises(UserError, match=r"raw/y: holds the label 5; the training labels are 0\.\.4"):
-        check_test(RAW, more, spec_of(RAW, few), "y")
-    check_test(RAW, few, spec_of(RAW, more), "y")
-    for check in (lambda: spec_of(RAW, less), lambda: check_test(RAW, less, spec_of(RAW, few), "y")):
-        with pytest.raises(UserError, match="a label is -1; labels are 0 or more"):
-            check()
+    for wrong, label in ((more, 5), (less, -1)):
+        with pytest.raises(UserError, match=rf"raw/y: holds the label {label}; the training labels are 0\.\.4"):
+            check_test(RAW, wrong, spec_of(few, 5), "y")
+    check_test(RAW, few, spec_of(more, 6), "y")
 
 
 def test_a_class_has_its_name_or_its_number() -> None:
