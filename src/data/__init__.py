@@ -8,6 +8,7 @@ order       Permutation, ShardSampler: the order of an epoch; draws: random numb
     blocks      BlockOrder: an order for data larger than memory
 loader      ShardedLoader: this rank's micro-batches
 download    fetch, verify: files from mirrors, whole or not there
+    remembered  Remembered: checksums that were computed before
 digits      write: the embedded data set, drawn with strokes
 sums        write: the embedded text
 """

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from src import schema
 from src.addresses import without_secrets
-from src.data import download, folders, idx, labels, text
+from src.data import download, folders, idx, labels, remembered, text
 from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
 from src.world.world import World
@@ -147,6 +147,11 @@ def folder(settings: schema.Data) -> Path:
 def missing(settings: schema.Data, wanted: tuple[str, ...] = ()) -> list[str]:
     """The names of the raw files, or of those wanted, that are not there. Raises UserError where one may not look."""
     return folders.absent(folder(settings), wanted or kind_of(settings).FILES)
+
+
+def altered(settings: schema.Data) -> list[str]:
+    """Compute the checksums anew; the names of the files that are not what is remembered of them. Raises OSError."""
+    return remembered.altered(folder(settings), kind_of(settings).FILES, download.sha256)
 
 
 def answering(settings: schema.Data, seconds: float) -> str:

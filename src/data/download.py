@@ -14,6 +14,7 @@ from src import files
 from src.addresses import without_secrets
 from src.data import http
 from src.data.folders import Report, alone, misplaced, say, writing
+from src.data.remembered import Remembered
 from src.errors import Unreachable, UserError
 
 STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
@@ -146,13 +147,16 @@ class Slowly:
 def verify(folder: Path, names: Iterable[str], pinned: dict[str, str], report: Report = say) -> dict[str, str]:
     """The SHA-256 of each file, held against the pinned one or what was recorded when it was fetched.
 
+    It is computed where it is not remembered of a file that is as it was.
+
     Raises UserError naming the file, what was expected and what was found.
     """
     recorded = {words[1]: words[0] for line in _lines(folder / SUMS) if len(words := line.split()) == 2} | pinned
     digests, slowly = {}, Slowly(f"checking the files in {folder}", report)
+    memory = Remembered(folder)
     for name in names:
         try:
-            digests[name] = sha256(folder / name, slowly)
+            digests[name] = memory.sha256(name, lambda file: sha256(file, slowly))
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be read ({files.reason(error)})") from None
         if name in recorded and recorded[name] != digests[name]:
@@ -160,6 +164,7 @@ def verify(folder: Path, names: Iterable[str], pinned: dict[str, str], report: R
                 f"{folder / name}: is damaged or altered: SHA-256 {digests[name]}, expected {recorded[name]}",
                 fix="move it away to have it fetched again",
             )
+    memory.save()
     return digests
 
 
