@@ -109,9 +109,16 @@ def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> 
     first = prepared[0]
     chosen = dataclasses.replace(settings, name=first.name)
     train, test, spec = _both(chosen)
-    if world.rank == 0 and chosen.name == "idx" and (mapping := labels.mapping(spec.names)):
-        report(mapping)
+    for line in _notes(chosen, spec) if world.rank == 0 else []:
+        report(line)
     return DataSet(name=first.name, train=train, test=test, spec=spec, checksums=first.checksums, note=first.note)
+
+
+def _notes(settings: schema.Data, spec: Spec) -> list[str]:
+    """What a user is to know of how the files are read."""
+    if settings.name == "idx" and (mapping := labels.mapping(spec.names)):
+        return [mapping]
+    return text.notes(folder(settings), settings.block) if settings.name == "text" else []
 
 
 def load_test(settings: schema.Data, spec: Spec, report: Callable[[str], None]) -> TestSet:
@@ -146,12 +153,23 @@ def folder(settings: schema.Data) -> Path:
 
 def missing(settings: schema.Data, wanted: tuple[str, ...] = ()) -> list[str]:
     """The names of the raw files, or of those wanted, that are not there. Raises UserError where one may not look."""
-    return folders.absent(folder(settings), wanted or kind_of(settings).FILES)
+    absent = folders.absent(folder(settings), wanted or kind_of(settings).FILES)
+    if settings.name != "text":
+        return absent
+    return [name for name in absent if text.documents(folder(settings), name) == (name,)]
+
+
+def names_of(settings: schema.Data, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The raw files, or those wanted, with the documents of a text's folder in its place. Raises UserError."""
+    wanted = wanted or kind_of(settings).FILES
+    if settings.name != "text":
+        return wanted
+    return tuple(file for name in wanted for file in text.documents(folder(settings), name))
 
 
 def altered(settings: schema.Data) -> list[str]:
     """Compute the checksums anew; the names of the files that are not what is remembered of them. Raises OSError."""
-    return remembered.altered(folder(settings), kind_of(settings).FILES, download.sha256)
+    return remembered.altered(folder(settings), names_of(settings), download.sha256)
 
 
 def answering(settings: schema.Data, seconds: float) -> str:
@@ -234,7 +252,7 @@ def _checked(settings: schema.Data, wanted: tuple[str, ...]) -> dict[str, str]:
     pinned = MNIST_SHA256 if settings.name == "mnist" else {}
     if settings.name == rendered(settings):
         pinned = _renderer(settings.name).SHA256
-    checksums = download.verify(folder(settings), wanted or kind_of(settings).FILES, pinned)
+    checksums = download.verify(folder(settings), names_of(settings, wanted), pinned)
     if not wanted:
         _both(settings)
     return checksums

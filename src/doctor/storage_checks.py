@@ -53,7 +53,7 @@ def dataset(plan: Plan) -> Finding:
                 "copy the data anew, onto another disk",
             )
         data.prepare(chosen, lambda _: None)
-        return green(f"{chosen.name}: {len(data.kind_of(chosen).FILES)} files in {raw}, undamaged")
+        return green(f"{chosen.name}: {len(data.names_of(chosen))} files in {raw}, undamaged")
     if chosen.name == "idx" or (chosen.name == "text" and len(data.missing(chosen)) == 1):
         absent = ", ".join(data.missing(chosen))
         return red(f"{chosen.name}: {absent} not in {raw}", "copy them there, or data.root=FOLDER")
