@@ -2,8 +2,10 @@
 
 dataset     load: which data set, from where, in files of which kind; DataSet
     splits      Split, Spec: the samples as tensors, and what a model must know of them
+    column      Column: samples that are read as a tensor where they are taken; labels: their classes
 idx         a kind of files: four IDX files; read: one as a tensor
-text        a kind of files: two texts as bytes, in blocks
+emnist      kinds of files: EMNIST's splits
+text        a kind of files: texts as bytes, in blocks
 order       Permutation, ShardSampler: the order of an epoch; draws: random numbers of a sample
     blocks      BlockOrder: an order for data larger than memory
 loader      ShardedLoader: this rank's micro-batches

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from src import schema
 from src.addresses import without_secrets
-from src.data import download, folders, idx, labels, remembered, text
+from src.data import download, emnist, folders, idx, labels, remembered, text
 from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
 from src.world.world import World
@@ -23,7 +23,7 @@ FOLDERS = {
     "idx": "IDX/raw",
     "text": "text",
     "sums": "sums",
-}
+} | dict.fromkeys(emnist.KINDS, "EMNIST/raw")
 
 # SHA-256 of the unpacked files, for those that torchvision's checksums of the packed ones do not reach.
 MNIST_SHA256 = {
@@ -138,7 +138,9 @@ def _both(settings: schema.Data) -> tuple[Split, Split, Spec]:
 
 def kind_of(settings: schema.Data) -> Kind:
     """The kind of files that the data set has."""
-    return text if settings.name in schema.TEXTS else idx
+    if settings.name in schema.TEXTS:
+        return text
+    return emnist.KINDS.get(settings.name, idx)
 
 
 def rendered(settings: schema.Data) -> str:
@@ -174,9 +176,12 @@ def altered(settings: schema.Data) -> list[str]:
 
 def answering(settings: schema.Data, seconds: float) -> str:
     """The mirror that would be fetched from, '' if none answers. Takes a byte from it, and no more."""
-    source = _source(settings.name)
-    raw, (packed, _) = folder(settings), source.resources[0]
-    asked = [str(raw), *settings.mirrors, *source.mirrors]
+    if settings.name in emnist.KINDS:
+        packed, mirrors = emnist.ARCHIVE, emnist.MIRRORS
+    else:
+        source = _source(settings.name)
+        packed, mirrors = source.resources[0][0], source.mirrors
+    asked = [str(folder(settings)), *settings.mirrors, *mirrors]
     return next((mirror for mirror in asked if download.answers(mirror, packed, seconds)), "")
 
 
@@ -215,12 +220,19 @@ def _provide(settings: schema.Data, report: Callable[[str], None]) -> None:
         hint = folders.misplaced(raw, text.FILES, levels=1)
         raise Unreachable(f"{raw} holds no {' and no '.join(text.FILES)}" + (f"; {hint}" if hint else ""))
     else:
-        source = _source(settings.name)
-        mirrors = settings.mirrors + list(source.mirrors)
         try:
-            download.fetch(raw, source.resources, mirrors, lambda line: report(without_secrets(line)))
+            _fetch(settings, lambda line: report(without_secrets(line)))
         except Unreachable as error:
             raise Unreachable(f"no mirror answers ({error})") from None
+
+
+def _fetch(settings: schema.Data, report: Callable[[str], None]) -> None:
+    if kind := emnist.KINDS.get(settings.name):
+        mirrors = [*settings.mirrors, *emnist.MIRRORS]
+        download.fetch_archive(folder(settings), emnist.ARCHIVE, emnist.MD5, kind.members, mirrors, report)
+    else:
+        source = _source(settings.name)
+        download.fetch(folder(settings), source.resources, settings.mirrors + list(source.mirrors), report)
 
 
 def _renderer(name: str) -> Any:
@@ -241,8 +253,9 @@ def _how_to(settings: schema.Data) -> str:
     files, raw = ", ".join(kind_of(settings).FILES), folder(settings)
     if settings.name == "text":
         return f"put {files} into {raw}; or train on rendered sums: data.name=sums"
+    packed = emnist.ARCHIVE if settings.name in emnist.KINDS else "the .gz files"
     return (
-        f"put {files} into {raw}, or name a folder or URL with the .gz files: data.mirrors=[...]; "
+        f"put {files} into {raw}, or name a folder or URL with {packed}: data.mirrors=[...]; "
         "or train on rendered digits: data.name=digits"
     )
 

@@ -18,8 +18,8 @@ from src.data.column import Column, Rows
 from src.data.splits import Spec, Split, check_test, spec_of
 from src.errors import UserError
 
-TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TRAIN: tuple[str, ...] = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+TEST: tuple[str, ...] = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES = TRAIN + TEST
 
 BYTES = 0x08

@@ -15,7 +15,8 @@ from src.data.column import Column, Rows
 from src.data.splits import Spec, Split, check_test
 from src.errors import UserError
 
-TRAIN, TEST = ("train.txt",), ("test.txt",)
+TRAIN: tuple[str, ...] = ("train.txt",)
+TEST: tuple[str, ...] = ("test.txt",)
 FILES = TRAIN + TEST
 
 

@@ -37,7 +37,7 @@ def test(raw: Path) -> Split:
     return read(raw, idx.TEST)
 
 
-def read(raw: Path, names: tuple[str, str]) -> Split:
+def read(raw: Path, names: tuple[str, ...]) -> Split:
     images, labels = ((raw / name).read_bytes() for name in names)
     return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
 

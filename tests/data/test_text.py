@@ -116,18 +116,14 @@ def test_one_text_may_be_a_file_and_the_other_a_folder(tmp_path: Path) -> None:
 def test_folders_of_documents_that_are_none(tmp_path: Path) -> None:
     settings = in_folders(tmp_path, {"a.txt": b"0123456789", "b.txt": b"012"}, {"a.txt": BYTES})
     train = tmp_path / "text" / "train"
-    with pytest.raises(
-        UserError, match=r"train: the longest of 2 files is 10 bytes long, data\.block=10 needs 11 at"
-    ):
+    with pytest.raises(UserError, match=r"train: the longest of 2 files is 10 bytes long, data\.block=10 needs 11 at"):
         data.load(settings, World(), print)
     (tmp_path / "text" / "train.txt").write_bytes(BYTES)
     with pytest.raises(UserError, match=r"text: holds both train\.txt and the folder train; move one of them away"):
         data.load(settings, World(), print)
     (tmp_path / "text" / "train.txt").unlink()
     (train / "deeper").mkdir()
-    with pytest.raises(
-        UserError, match=r"train/deeper: is a folder in a text's folder; put its files into"
-    ):
+    with pytest.raises(UserError, match=r"train/deeper: is a folder in a text's folder; put its files into"):
         data.load(settings, World(), print)
     shutil.rmtree(train)
     train.mkdir()
