@@ -26,6 +26,11 @@ class Column:
         none = decode(pieces[0][:0])
         self.shape, self.dtype = torch.Size((int(ends[-1]), *none.shape[1:])), none.dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where the pieces are."""
+        return self._pieces[0].device
+
     def __len__(self) -> int:
         return self.shape[0]
 

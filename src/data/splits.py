@@ -1,5 +1,6 @@
 """The training and the test samples as tensors, and what a model must know of them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,26 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its samples are: the CPU's where they are mapped."""
+        return self.inputs.device
+
+    @property
+    def sample_bytes(self) -> int:
+        """The size of an input."""
+        return max(1, math.prod(self.inputs.shape[1:]) * self.inputs.dtype.itemsize)
+
+    def fits(self, device: torch.device) -> bool:
+        """Whether it may be resident on a device: in half of a GPU's free memory. A CPU maps any size."""
+        if device.type != "cuda":
+            return True
+        return len(self) * self.sample_bytes < torch.cuda.mem_get_info(device)[0] // 2
+
     def to(self, device: torch.device) -> "Split":
-        """The same split on a device; on a GPU it is resident there."""
+        """The same split on a device: resident on a GPU, mapped on a CPU."""
+        if device.type == "cpu":
+            return self
         return Split(self.inputs.to(device), self.targets.to(device))
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:

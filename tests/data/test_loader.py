@@ -1,11 +1,13 @@
 """Each sample is trained once an epoch, on any number of ranks."""
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
 
 from src import config, schema
-from src.data import blocks
+from src.data import blocks, loader
 from src.data.loader import ShardedLoader
 from src.data.order import Permutation, draws
 from src.data.splits import Split
@@ -46,11 +48,14 @@ def test_shards_are_disjoint_and_cover_the_epoch(samples: int, world_size: int) 
     assert sorted(seen) == list(range(samples))
 
 
-@pytest.fixture(params=["full", "computed", "blocks"])
+@pytest.fixture(params=["full", "computed", "ahead", "blocks"])
 def shuffle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """data.shuffle; an order that is computed, as that of many samples is; blocks of 7 samples in windows of 5."""
+    """data.shuffle; computed and gathered ahead as for much data; blocks of 7 samples in windows of 5."""
     if request.param == "computed":
         monkeypatch.setattr(Permutation.__init__, "__kwdefaults__", {"listed": 0})
+        return "full"
+    if request.param == "ahead":
+        monkeypatch.setattr(loader, "AHEAD_BYTES", 0)
         return "full"
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 7 * 784)
     monkeypatch.setattr(blocks.BlockOrder.__init__, "__kwdefaults__", {"window": 5})
@@ -133,9 +138,9 @@ def augmented(rank: int, world_size: int, start: int = 0, **settings: object) ->
 
     chosen = config.parse([f"train.{name}={value}" for name, value in settings.items()]).train
     shards, local = local_shards(chosen, World(rank=rank, size=world_size))
-    loader = ShardedLoader(split(1009), chosen, local, shards, CPU, augment)
-    for batches in loader.epoch(3, start):
-        for batch in batches:
+    batches = ShardedLoader(split(1009), chosen, local, shards, CPU, augment)
+    for parts in batches.epoch(3, start):
+        for batch in parts:
             for number, row in zip(numbers(batch.inputs), batch.inputs, strict=True):
                 found[number] = row[-2:].tolist()
     return found
@@ -202,8 +207,8 @@ def test_the_augmented_bytes_do_not_depend_on_the_ranks_or_on_a_resume(sync: str
         for rank in range(ranks):
             chosen = config.parse([f"train.sync={sync}"]).train
             count, own = local_shards(chosen, World(rank=rank, size=ranks))
-            loader = ShardedLoader(split(1009), chosen, own, count, CPU, augment)
-            for step, parts in enumerate(loader.epoch(1, start), start):
+            batches = ShardedLoader(split(1009), chosen, own, count, CPU, augment)
+            for step, parts in enumerate(batches.epoch(1, start), start):
                 for shard, part in zip(own, parts, strict=True):
                     key = (step, shard if sync == "bitwise" else 0)
                     found[key] = sorted(found.get(key, []) + part.inputs[:, :2].tolist())
@@ -220,8 +225,39 @@ def test_the_augmented_bytes_do_not_depend_on_the_ranks_or_on_a_resume(sync: str
         given.append(draws)
         return images, labels
 
-    loader = ShardedLoader(split(9), config.parse(["train.global_batch_size=9"]).train, range(1), 1, CPU, remember)
+    batches = ShardedLoader(split(9), config.parse(["train.global_batch_size=9"]).train, range(1), 1, CPU, remember)
     for number in (0, 1):
-        list(loader.epoch(number))
+        list(batches.epoch(number))
         assert torch.equal(given[-1].sort(0).values, numbers_of[number].sort(0).values)
     assert epoch(3, 7) == {key: value for key, value in alone.items() if key[0] >= 7}
+
+
+def test_users_augmentations_run_in_the_training_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may draw from generators that are the process's, which the training thread seeds."""
+    monkeypatch.setattr(loader, "AHEAD_BYTES", 0)
+    names: set[str] = set()
+
+    def noted(inputs: Tensor, targets: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        names.add(threading.current_thread().name)
+        return inputs, targets
+
+    chosen = config.parse([]).train
+    assert len(list(ShardedLoader(split(1009), chosen, range(1), 1, CPU, noted).epoch(0))) == 16
+    assert names == {threading.current_thread().name}
+
+
+def test_large_samples_are_gathered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    take = Split.take
+
+    def noted(own: Split, indices: Tensor) -> tuple[Tensor, Tensor]:
+        taken.append(len(indices))
+        return take(own, indices)
+
+    monkeypatch.setattr(Split, "take", noted)
+    list(batches(1009, 16, 0, 1).epoch(0))
+    assert max(taken) == 512
+    taken.clear()
+    monkeypatch.setattr(loader, "BYTES_AT_ONCE", 100 * 784)
+    list(batches(1009, 16, 0, 1).epoch(0))
+    assert max(taken) == 96
