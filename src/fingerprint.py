@@ -15,8 +15,8 @@ def shaping(settings: Config, code: str = "") -> dict[str, Any]:
     """The settings that the trained weights depend on, by dotted key, and the hash of the model's code.
 
     The length of the training is one of them only where the schedule ends with the last step, the number of shards
-    only where they fix the order of summation, the length of a block only where the data are text, and so on. `code`
-    is the hash where it is known already.
+    only where they fix the order of summation, the length of a block only where the data are text, data.shuffle only
+    where it is not the default, and so on. `code` is the hash where it is known already.
     """
     chosen = {name for name, setting in KEYS.items() if setting.metadata.get("fingerprinted")}
     if settings.optim.schedule != "constant":
@@ -25,6 +25,7 @@ def shaping(settings: Config, code: str = "") -> dict[str, Any]:
     chosen |= {"optim.betas"} if settings.optim.name == "adamw" else set()
     chosen |= {"data.validation"} if settings.data.validation else set()
     chosen |= {"data.block"} if settings.data.name in TEXTS else set()
+    chosen |= {"data.shuffle"} if settings.data.shuffle != "full" else set()
     chosen.add("train.shards" if settings.train.sync == "bitwise" else "train.micro_batch_size")
     if settings.checkpoint.resume not in ("auto", "never"):
         chosen.add("checkpoint.resume")

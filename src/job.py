@@ -253,7 +253,7 @@ def batches_of(settings: Config, dataset: DataSet, model: Model, world: World) -
     """This rank's part of the training set."""
     shards, local = local_shards(settings.train, world)
     augment = model.augment if model.augments else None
-    return ShardedLoader(dataset.train, settings.train, local, shards, world.device, augment)
+    return ShardedLoader(dataset.train, settings.train, local, shards, world.device, augment, settings.data.shuffle)
 
 
 def state_of(settings: Config, model: Model, module: nn.Module, steps_per_epoch: int) -> tuple[TrainState, int]:

@@ -1,11 +1,10 @@
 """What will happen to the model in hours, tried on a few samples before the first step: what fails, fails now."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src.data.dataset import DataSet
 from src.data.order import DRAWS
-from src.data.splits import Split
 from src.evaluation.measure import evaluate
 from src.gradients.step import in_precision
 from src.gradients.trial import left_as_it_was
@@ -24,7 +23,7 @@ def rehearse(
     The module is left as it was. Raises UserError, and ModelFailed for what the model's file raises.
     """
     with left_as_it_was(module, []):
-        _train(model, module, dataset.train.few(samples, device), settings.train.precision, device)
+        _train(model, module, dataset.train.first(samples, device), settings.train.precision)
     for split in (dataset.test, dataset.validation):
         if split is not None:
             metrics = evaluate(model, module, split.few(FEW, device))
@@ -33,9 +32,9 @@ def rehearse(
     archive.check(module.state_dict())
 
 
-def _train(model: Model, module: nn.Module, split: Split, precision: str, device: torch.device) -> None:
+def _train(model: Model, module: nn.Module, samples: tuple[Tensor, Tensor], precision: str) -> None:
     module.train()
-    inputs, targets = split.inputs, split.targets
+    (inputs, targets), device = samples, samples[0].device
     if model.augments:
         inputs, targets = model.augment(inputs, targets, torch.zeros(len(targets), DRAWS, device=device))
     loss, _ = in_precision(model.loss, precision, device)(module, inputs, targets)

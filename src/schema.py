@@ -41,8 +41,12 @@ class Data:
 
     name: str = key(
         "mnist",
-        "data set; idx = your own four IDX files in <root>/IDX/raw, text = your own two in <root>/text",
-        choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx", "text", "sums"),
+        "data set; idx = your own four IDX files in <root>/IDX/raw, text = your own texts in <root>/text",
+        choices=(
+            *("mnist", "fashion_mnist", "kmnist"),
+            *("emnist_letters", "emnist_balanced", "emnist_byclass", "emnist_bymerge", "emnist_digits", "emnist_mnist"),
+            *("digits", "idx", "text", "sums"),
+        ),
         fingerprinted=True,
     )
     root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)", is_path=True)
@@ -60,6 +64,11 @@ class Data:
         below=2**63,
     )
     block: int = key(64, "text: bytes of a sample; each has the byte that follows as its target", minimum=1)
+    shuffle: str = key(
+        "full",
+        "full = any sample after any other; blocks = a few MB at a time, where random reads of much data are slow",
+        choices=("full", "blocks"),
+    )
 
 
 @dataclass

@@ -28,3 +28,8 @@ def test_the_length_of_a_block_shapes_the_weights_of_a_text_alone() -> None:
         chosen = [f"data.name={name}"]
         longer = fingerprint.fingerprint(config.parse([*chosen, "data.block=32"]))
         assert longer != fingerprint.fingerprint(config.parse(chosen))
+
+
+def test_a_shuffle_in_blocks_shapes_the_weights_and_the_default_is_no_part() -> None:
+    assert "data.shuffle" not in fingerprint.shaping(config.parse([])), "runs from before it was there keep their names"
+    assert fingerprint.shaping(config.parse(["data.shuffle=blocks"]))["data.shuffle"] == "blocks"

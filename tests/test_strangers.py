@@ -121,5 +121,5 @@ def test_the_data_are_as_written(tmp_path: Path) -> None:
     from src.data import idx
 
     raw = tmp_path / "IDX" / "raw"
-    assert torch.equal(idx.read(raw / "train-images-idx3-ubyte"), inputs)
-    assert torch.equal(idx.read(raw / "train-labels-idx1-ubyte"), targets)
+    assert torch.equal(idx.read(raw / "train-images-idx3-ubyte")[:], inputs)
+    assert torch.equal(idx.read(raw / "train-labels-idx1-ubyte")[:], targets)

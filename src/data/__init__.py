@@ -2,11 +2,17 @@
 
 dataset     load: which data set, from where, in files of which kind; DataSet
     splits      Split, Spec: the samples as tensors, and what a model must know of them
+    held_out    hold_out: some of the training samples, to choose the best weights by
+    column      Column: samples that are read as a tensor where they are taken; labels: their classes
 idx         a kind of files: four IDX files; read: one as a tensor
-text        a kind of files: two texts as bytes, in blocks
-order       ShardSampler: the order of an epoch; draws: random numbers of a sample
+emnist      kinds of files: EMNIST's splits
+text        a kind of files: texts as bytes, in blocks
+order       Permutation, ShardSampler: the order of an epoch; draws: random numbers of a sample
+    blocks      BlockOrder: an order for data larger than memory
 loader      ShardedLoader: this rank's micro-batches
+    prefetch    each: computed one ahead, by a thread
 download    fetch, verify: files from mirrors, whole or not there
+    remembered  Remembered: checksums that were computed before
 digits      write: the embedded data set, drawn with strokes
 sums        write: the embedded text
 """

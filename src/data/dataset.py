@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from src import schema
 from src.addresses import without_secrets
-from src.data import download, folders, idx, text
-from src.data.splits import Spec, Split, hold_out
+from src.data import download, emnist, folders, idx, labels, remembered, text
+from src.data.held_out import hold_out
+from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
 from src.world.world import World
 
@@ -23,7 +24,7 @@ FOLDERS = {
     "idx": "IDX/raw",
     "text": "text",
     "sums": "sums",
-}
+} | dict.fromkeys(emnist.KINDS, "EMNIST/raw")
 
 # SHA-256 of the unpacked files, for those that torchvision's checksums of the packed ones do not reach.
 MNIST_SHA256 = {
@@ -117,7 +118,16 @@ def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> 
     first = prepared[0]
     chosen = dataclasses.replace(settings, name=first.name)
     train, test, spec = _both(chosen)
+    for line in _notes(chosen, spec) if world.rank == 0 else []:
+        report(line)
     return DataSet(name=first.name, train=train, test=test, spec=spec, checksums=first.checksums, note=first.note)
+
+
+def _notes(settings: schema.Data, spec: Spec) -> list[str]:
+    """What a user is to know of how the files are read."""
+    if settings.name == "idx" and (mapping := labels.mapping(spec.names)):
+        return [mapping]
+    return text.notes(folder(settings), settings.block) if settings.name == "text" else []
 
 
 def load_test(settings: schema.Data, spec: Spec, report: Callable[[str], None]) -> TestSet:
@@ -137,7 +147,9 @@ def _both(settings: schema.Data) -> tuple[Split, Split, Spec]:
 
 def kind_of(settings: schema.Data) -> Kind:
     """The kind of files that the data set has."""
-    return text if settings.name in schema.TEXTS else idx
+    if settings.name in schema.TEXTS:
+        return text
+    return emnist.KINDS.get(settings.name, idx)
 
 
 def rendered(settings: schema.Data) -> str:
@@ -152,14 +164,33 @@ def folder(settings: schema.Data) -> Path:
 
 def missing(settings: schema.Data, wanted: tuple[str, ...] = ()) -> list[str]:
     """The names of the raw files, or of those wanted, that are not there. Raises UserError where one may not look."""
-    return folders.absent(folder(settings), wanted or kind_of(settings).FILES)
+    absent = folders.absent(folder(settings), wanted or kind_of(settings).FILES)
+    if settings.name != "text":
+        return absent
+    return [name for name in absent if text.documents(folder(settings), name) == (name,)]
+
+
+def names_of(settings: schema.Data, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The raw files, or those wanted, with the documents of a text's folder in its place. Raises UserError."""
+    wanted = wanted or kind_of(settings).FILES
+    if settings.name != "text":
+        return wanted
+    return tuple(file for name in wanted for file in text.documents(folder(settings), name))
+
+
+def altered(settings: schema.Data) -> list[str]:
+    """Compute the checksums anew; the names of the files that are not what is remembered of them. Raises OSError."""
+    return remembered.altered(folder(settings), names_of(settings), download.sha256)
 
 
 def answering(settings: schema.Data, seconds: float) -> str:
     """The mirror that would be fetched from, '' if none answers. Takes a byte from it, and no more."""
-    source = _source(settings.name)
-    raw, (packed, _) = folder(settings), source.resources[0]
-    asked = [str(raw), *settings.mirrors, *source.mirrors]
+    if settings.name in emnist.KINDS:
+        packed, mirrors = emnist.ARCHIVE, emnist.MIRRORS
+    else:
+        source = _source(settings.name)
+        packed, mirrors = source.resources[0][0], source.mirrors
+    asked = [str(folder(settings)), *settings.mirrors, *mirrors]
     return next((mirror for mirror in asked if download.answers(mirror, packed, seconds)), "")
 
 
@@ -198,12 +229,19 @@ def _provide(settings: schema.Data, report: Callable[[str], None]) -> None:
         hint = folders.misplaced(raw, text.FILES, levels=1)
         raise Unreachable(f"{raw} holds no {' and no '.join(text.FILES)}" + (f"; {hint}" if hint else ""))
     else:
-        source = _source(settings.name)
-        mirrors = settings.mirrors + list(source.mirrors)
         try:
-            download.fetch(raw, source.resources, mirrors, lambda line: report(without_secrets(line)))
+            _fetch(settings, lambda line: report(without_secrets(line)))
         except Unreachable as error:
             raise Unreachable(f"no mirror answers ({error})") from None
+
+
+def _fetch(settings: schema.Data, report: Callable[[str], None]) -> None:
+    if kind := emnist.KINDS.get(settings.name):
+        mirrors = [*settings.mirrors, *emnist.MIRRORS]
+        download.fetch_archive(folder(settings), emnist.ARCHIVE, emnist.MD5, kind.members, mirrors, report)
+    else:
+        source = _source(settings.name)
+        download.fetch(folder(settings), source.resources, settings.mirrors + list(source.mirrors), report)
 
 
 def _renderer(name: str) -> Any:
@@ -224,8 +262,9 @@ def _how_to(settings: schema.Data) -> str:
     files, raw = ", ".join(kind_of(settings).FILES), folder(settings)
     if settings.name == "text":
         return f"put {files} into {raw}; or train on rendered sums: data.name=sums"
+    packed = emnist.ARCHIVE if settings.name in emnist.KINDS else "the .gz files"
     return (
-        f"put {files} into {raw}, or name a folder or URL with the .gz files: data.mirrors=[...]; "
+        f"put {files} into {raw}, or name a folder or URL with {packed}: data.mirrors=[...]; "
         "or train on rendered digits: data.name=digits"
     )
 
@@ -235,7 +274,7 @@ def _checked(settings: schema.Data, wanted: tuple[str, ...]) -> dict[str, str]:
     pinned = MNIST_SHA256 if settings.name == "mnist" else {}
     if settings.name == rendered(settings):
         pinned = _renderer(settings.name).SHA256
-    checksums = download.verify(folder(settings), wanted or kind_of(settings).FILES, pinned)
+    checksums = download.verify(folder(settings), names_of(settings, wanted), pinned)
     if not wanted:
         _both(settings)
     return checksums

@@ -5,7 +5,9 @@ import hashlib
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +16,7 @@ from src import files
 from src.addresses import without_secrets
 from src.data import http
 from src.data.folders import Report, alone, misplaced, say, writing
+from src.data.remembered import Remembered
 from src.errors import Unreachable, UserError
 
 STALL_SECONDS = 20.0  # a mirror that sends nothing for so long is given up
@@ -36,13 +39,42 @@ def fetch(folder: Path, resources: Iterable[tuple[str, str]], mirrors: list[str]
         for name, (packed, md5) in wanted.items():
             if not (folder / name).exists():
                 try:
-                    _fetch_one(folder, packed, md5, mirrors, report, shared)
+                    _fetch_one(folder, packed, md5, mirrors, report, shared, partial(_unpack, folder / name))
                 except Unreachable as error:
                     raise Unreachable(f"{error}; {hint}" if hint else error) from None
 
 
-def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], report: Report, shared: bool) -> None:
-    raw = folder / packed.removesuffix(".gz")
+def fetch_archive(
+    folder: Path, archive: str, md5: str, members: dict[str, str], mirrors: list[str], report: Report
+) -> None:
+    """Bring the files {name: its .gz in the archive} into `folder`, unpacked, and keep the archive for others of it.
+
+    As `fetch` in all else.
+    """
+
+    def unpack(packed: Path, shared: bool) -> None:
+        with zipfile.ZipFile(packed) as stream:
+            for name, member in members.items():
+                if not (folder / name).exists():
+                    with stream.open(member) as inner, gzip.open(inner) as content:
+                        _write(content, folder / name, shared)
+        if not (folder / archive).exists():
+            os.replace(packed, folder / archive)
+
+    with writing(folder), alone(folder, report) as shared:
+        if not all((folder / name).exists() for name in members):
+            _fetch_one(folder, archive, md5, mirrors, report, shared, unpack)
+
+
+def _fetch_one(
+    folder: Path,
+    packed: str,
+    md5: str,
+    mirrors: list[str],
+    report: Report,
+    shared: bool,
+    unpack: Callable[[Path, bool], None],
+) -> None:
     temporary = folder / f".{packed}{f'.{os.uname().nodename}-{os.getpid()}' if shared else ''}.part"
     answers = []
     try:
@@ -55,7 +87,7 @@ def _fetch_one(folder: Path, packed: str, md5: str, mirrors: list[str], report: 
                 answers.append(f"{source}: {error}")
                 continue
             if digest == md5:
-                _unpack(temporary, raw, shared)
+                unpack(temporary, shared)
                 return
             answers.append(f"{source}: {packed} is damaged (MD5 {digest}, expected {md5})")
             if source != str(folder):
@@ -109,11 +141,16 @@ def _open(source: str, name: str, seconds: float = STALL_SECONDS) -> BinaryIO:
     return http.open_file(source, name, seconds)
 
 
-def _unpack(packed: Path, raw: Path, shared: bool) -> None:
-    """Unpack to a temporary name, note the checksum, and only then give the file its name."""
+def _unpack(raw: Path, packed: Path, shared: bool) -> None:
+    with gzip.open(packed) as stream:
+        _write(stream, raw, shared)
+
+
+def _write(content: gzip.GzipFile, raw: Path, shared: bool) -> None:
+    """Write to a temporary name, note the checksum, and only then give the file its name."""
     with files.whole(raw, shared) as temporary:
-        with gzip.open(packed) as stream, temporary.open("wb") as out:
-            shutil.copyfileobj(stream, out, CHUNK)
+        with temporary.open("wb") as out:
+            shutil.copyfileobj(content, out, CHUNK)
         with (raw.parent / SUMS).open("a", encoding="utf-8") as sums:
             sums.write(f"{sha256(temporary)}  {raw.name}\n")
 
@@ -146,13 +183,16 @@ class Slowly:
 def verify(folder: Path, names: Iterable[str], pinned: dict[str, str], report: Report = say) -> dict[str, str]:
     """The SHA-256 of each file, held against the pinned one or what was recorded when it was fetched.
 
+    It is computed where it is not remembered of a file that is as it was.
+
     Raises UserError naming the file, what was expected and what was found.
     """
     recorded = {words[1]: words[0] for line in _lines(folder / SUMS) if len(words := line.split()) == 2} | pinned
     digests, slowly = {}, Slowly(f"checking the files in {folder}", report)
+    memory = Remembered(folder)
     for name in names:
         try:
-            digests[name] = sha256(folder / name, slowly)
+            digests[name] = memory.sha256(name, lambda file: sha256(file, slowly))
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be read ({files.reason(error)})") from None
         if name in recorded and recorded[name] != digests[name]:
@@ -160,6 +200,7 @@ def verify(folder: Path, names: Iterable[str], pinned: dict[str, str], report: R
                 f"{folder / name}: is damaged or altered: SHA-256 {digests[name]}, expected {recorded[name]}",
                 fix="move it away to have it fetched again",
             )
+    memory.save()
     return digests
 
 

@@ -6,18 +6,20 @@ each dimension as a big-endian 32-bit integer, then the numbers, big-endian.
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from src import schema
-from src.data import folders
+from src.data import folders, labels
+from src.data.column import Column, Rows
 from src.data.splits import Spec, Split, check_test, spec_of
 from src.errors import UserError
 
-TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TRAIN: tuple[str, ...] = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+TEST: tuple[str, ...] = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES = TRAIN + TEST
 
 BYTES = 0x08
@@ -26,15 +28,23 @@ TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 
 def train(folder: Path, settings: schema.Data) -> tuple[Split, Spec]:
     """The training samples, and what a model must know of them. Raises UserError where the files do not fit."""
-    split = split_of(folder, *TRAIN)
-    return split, spec_of(folder, split)
+    stored = stored_of(folder, *TRAIN)
+    if not labels.are_classes(stored.targets):
+        return stored, spec_of(stored)
+    classes, names = labels.names_of(folder / TRAIN[1], stored.targets)
+    split = Split(stored.inputs, labels.classes_of(stored.targets, labels.numbers_of(names)))
+    return split, spec_of(split, classes, names)
 
 
 def test(folder: Path, settings: schema.Data, spec: Spec) -> Split:
-    """The test samples of a model's data. Raises UserError where they are of another kind."""
-    split = split_of(folder, *TEST)
-    check_test(folder, split, spec, TEST[1])
-    return split
+    """The test samples of a model's data, with its labels. Raises UserError where they are of another kind."""
+    stored, known = stored_of(folder, *TEST), labels.numbers_of(spec.names)
+    if labels.are_classes(stored.targets):
+        if known is not None:
+            labels.refuse_unknown(folder / TEST[1], stored.targets, known)
+        stored = Split(stored.inputs, labels.classes_of(stored.targets, known))
+    check_test(folder, stored, spec, TEST[1])
+    return stored
 
 
 def assumed(settings: schema.Data) -> Spec:
@@ -43,18 +53,25 @@ def assumed(settings: schema.Data) -> Spec:
 
 
 def split_of(raw: Path, inputs: str, targets: str) -> Split:
-    """The two files of a split, mapped. Raises UserError where they do not fit each other."""
-    samples, labels = read(raw / inputs), read(raw / targets)
-    if len(samples) != len(labels):
-        raise UserError(f"{raw}: {inputs} holds {len(samples)} samples, {targets} {len(labels)} labels")
-    if len(labels) == 0:
+    """The two files of a split whose labels are the classes' numbers. Raises UserError where they do not fit."""
+    stored = stored_of(raw, inputs, targets)
+    if not labels.are_classes(stored.targets):
+        return stored
+    return Split(stored.inputs, labels.classes_of(stored.targets, None))
+
+
+def stored_of(raw: Path, inputs: str, targets: str) -> Split:
+    """The two files of a split, mapped, as they are. Raises UserError where they do not fit each other."""
+    samples, stored = read(raw / inputs), read(raw / targets)
+    if len(samples) != len(stored):
+        raise UserError(f"{raw}: {inputs} holds {len(samples)} samples, {targets} {len(stored)} labels")
+    if len(stored) == 0:
         raise UserError(f"{raw / targets}: holds no samples")
-    are_classes = labels.dim() == 1 and not labels.is_floating_point()
-    return Split(samples, labels.long() if are_classes else labels)
+    return Split(samples, stored)
 
 
-def read(file: Path) -> Tensor:
-    """The array in the file: bytes are mapped, not read; other types are read and turned into this machine's order.
+def read(file: Path) -> Rows:
+    """The array in the file, mapped; numbers of several bytes are turned into this machine's order where taken.
 
     Raises UserError for any other file.
     """
@@ -62,7 +79,7 @@ def read(file: Path) -> Tensor:
         return _read(file)
 
 
-def _read(file: Path) -> Tensor:
+def _read(file: Path) -> Rows:
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(4)
@@ -71,11 +88,18 @@ def _read(file: Path) -> Tensor:
     if start[:2] != bytes(2) or kind not in TYPES or not dimensions or len(sizes) != 4 * dimensions:
         raise UserError(f"{file}: is no IDX file (two zero bytes, a type, the number of dimensions, their sizes)")
     shape = tuple(int.from_bytes(sizes[at : at + 4], "big") for at in range(0, len(sizes), 4))
-    header = 4 + len(sizes)
-    expected = header + math.prod(shape) * np.dtype(TYPES[kind]).itemsize
+    begin, stored = 4 + len(sizes), np.dtype(TYPES[kind])
+    expected = begin + math.prod(shape) * stored.itemsize
     if size != expected:
         raise UserError(f"{file}: is {size} bytes long, its header says {expected}: truncated or damaged")
-    if kind == BYTES:
-        return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)[header:].view(shape)
-    numbers = np.fromfile(file, TYPES[kind], offset=header)
-    return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="))).view(shape)
+    mapped = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)[begin:]
+    if stored.itemsize == 1:
+        return mapped.view(torch.uint8 if kind == BYTES else torch.int8).view(shape)
+    row = math.prod(shape[1:]) * stored.itemsize
+    return Column([mapped.view(shape[0], row)], lambda rows: _decoded(rows, stored, shape[1:]))
+
+
+def _decoded(rows: Tensor, stored: "np.dtype[Any]", shape: tuple[int, ...]) -> Tensor:
+    """Rows of bytes (n, ...) as numbers (n, *shape) in this machine's order."""
+    numbers = rows.numpy().view(stored)
+    return torch.from_numpy(numbers.astype(stored.newbyteorder("="))).view(len(rows), *shape)

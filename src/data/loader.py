@@ -8,12 +8,18 @@ import torch
 from torch import Tensor
 
 from src import schema
-from src.data.order import ShardSampler, draws
+from src.data.blocks import BlockOrder, samples_of
+from src.data.order import Order, Permutation, ShardSampler, draws
+from src.data.prefetch import each
 from src.data.splits import Split
 
 Augment = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-# Samples gathered at once: a few steps' worth costs little more than one and stays in the cache.
-SAMPLES_AT_ONCE = 512
+Taken = tuple[Tensor, Tensor, Tensor]  # of a shard: indices, inputs, targets
+# Gathered at once, at most: a few steps' worth costs little more than one and stays in the cache.
+SAMPLES_AT_ONCE, BYTES_AT_ONCE = 512, 1 << 23
+# Data sets above it are gathered ahead by a thread. A smaller one is in memory after its first epoch; then gathering is
+# a few microseconds a step, and a thread that takes turns with the training costs more than that.
+AHEAD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class ShardedLoader:
     """This rank's micro-batches of every global batch: one for each of its shards, in shard order.
 
     `local` are this rank's shards of all `shards`; `augment` changes training samples by random numbers. With
-    train.micro_batch_size a shard's share comes in micro-batches of so many samples at most.
+    train.micro_batch_size a shard's share comes in micro-batches of so many samples at most. `shuffle` is data.shuffle.
     """
 
     def __init__(
@@ -43,11 +49,15 @@ class ShardedLoader:
         shards: int,
         device: torch.device,
         augment: Augment | None = None,
+        shuffle: str = "full",
     ) -> None:
-        self._split, self._local, self._shards, self._device = split.to(device), local, shards, device
+        self._split = split.to(device) if split.fits(device) else split
+        self._local, self._shards, self._device = local, shards, device
         self._batch_size, self._seed, self._augment = settings.global_batch_size, settings.seed, augment
         self._micro_batch_size = settings.micro_batch_size or settings.global_batch_size
-        self._samplers = [ShardSampler(len(split), shard, shards, settings.seed) for shard in local]
+        self._samplers = [ShardSampler(len(split), shard, shards) for shard in local]
+        self._shuffle, self._sample_bytes = shuffle, split.sample_bytes
+        self._ahead = self._split.device.type == "cpu" and len(split) * self._sample_bytes > AHEAD_BYTES
         self.steps_per_epoch = -(-len(split) // self._batch_size)
 
     def count(self, step: int) -> int:
@@ -57,23 +67,37 @@ class ShardedLoader:
     def epoch(self, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[list[MicroBatch]]:
         """For each step from `start` to before `stop`, or to the epoch's end: this rank's micro-batches."""
         stop = self.steps_per_epoch if stop is None else min(stop, self.steps_per_epoch)
-        orders = [sampler.indices(epoch).to(self._device) for sampler in self._samplers]
-        per_step = max(1, self._batch_size // self._shards)
-        steps_at_once = max(1, SAMPLES_AT_ONCE // (per_step * len(orders)))
-        for first in range(start, stop, steps_at_once):
-            last = min(first + steps_at_once, stop)
-            gathered = [
-                self._gather(epoch, order, shard, first, last) for order, shard in zip(orders, self._local, strict=True)
-            ]
-            yield from (list(itertools.chain(*step)) for step in zip(*gathered, strict=True))
+        order, at_once = self._order(epoch), self._steps_at_once()
+        groups = (range(first, min(first + at_once, stop)) for first in range(start, stop, at_once))
+        for steps, taken in each(groups, lambda steps: self._gather(order, steps), self._ahead):
+            parts = [self._cut(epoch, shard, steps, rows) for shard, rows in zip(self._local, taken, strict=True)]
+            yield from (list(itertools.chain(*step)) for step in zip(*parts, strict=True))
 
-    def _gather(self, epoch: int, order: Tensor, shard: int, first: int, last: int) -> list[list[MicroBatch]]:
-        """The shard's micro-batches of the steps first <= step < last, gathered at once."""
-        ends = [self._end(shard, step) for step in range(first, last + 1)]
-        chosen = order[ends[0] : ends[-1]]
-        inputs, targets = self._split.take(chosen)
+    def _order(self, epoch: int) -> Order:
+        samples, device = len(self._split), self._split.device
+        if self._shuffle == "full":
+            return Permutation(samples, self._seed, epoch, device)
+        return BlockOrder(samples, samples_of(self._sample_bytes), self._seed, epoch, device)
+
+    def _steps_at_once(self) -> int:
+        samples = min(SAMPLES_AT_ONCE, BYTES_AT_ONCE // self._sample_bytes)
+        return max(1, samples // (max(1, self._batch_size // self._shards) * len(self._local)))
+
+    def _gather(self, order: Order, steps: range) -> list[Taken]:
+        """The samples of these steps for each local shard, at once."""
+        taken = []
+        for shard, sampler in zip(self._local, self._samplers, strict=True):
+            ends = self._end(shard, steps.start), self._end(shard, steps.stop)
+            chosen = sampler.indices(order, *ends, self._split.device)
+            taken.append((chosen, *self._split.take(chosen)))
+        return taken
+
+    def _cut(self, epoch: int, shard: int, steps: range, taken: Taken) -> list[list[MicroBatch]]:
+        """What was gathered for a local shard as micro-batches of each step, on the rank's device."""
+        chosen, inputs, targets = (rows.to(self._device) for rows in taken)
+        ends = [self._end(shard, step) for step in range(steps.start, steps.stop + 1)]
         shares = []
-        for step, (start, end) in enumerate(itertools.pairwise(ends), first):
+        for step, (start, end) in zip(steps, itertools.pairwise(ends), strict=True):
             is_first, share = shard == self._first_shard(step), []
             for at in range(start, max(end, start + 1), self._micro_batch_size):
                 part = slice(at - ends[0], min(at + self._micro_batch_size, end) - ends[0])

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object for each check")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="CHECK", help=", ".join(NAMES))
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"longest time for a check ({SECONDS:.0f})")
+    parser.add_argument("--checksums", action="store_true", help="compute the data's anew, also where remembered")
     chosen = parser.parse_intermixed_args()
     with console.one_line_errors():
         settings = config.parse(chosen.settings)
@@ -46,7 +47,9 @@ def main() -> None:
         with limits.loading("torch"):  # --help does not wait for it
             from src.doctor import examination, network_checks
 
-        plan = Plan(settings, chosen.settings, ranks, network_checks.hosts(chosen.nodes), chosen.seconds)
+        plan = Plan(
+            settings, chosen.settings, ranks, network_checks.hosts(chosen.nodes), chosen.seconds, chosen.checksums
+        )
         raise SystemExit(1 if examination.report(plan, chosen.only or list(NAMES), chosen.json) else 0)
 
 

@@ -10,7 +10,8 @@ class Plan:
     """The job that is going to run.
 
     `arguments` are the settings of the command line, `settings` what they mean; `ranks` is the number of ranks on this
-    host, `nodes` the names of the other hosts, `seconds` the longest time that a check may take.
+    host, `nodes` the names of the other hosts, `seconds` the longest time that a check may take. With `checksums` those
+    of the data set are computed anew, also where they are remembered.
     """
 
     settings: Config
@@ -18,6 +19,7 @@ class Plan:
     ranks: int
     nodes: list[str]
     seconds: float
+    checksums: bool = False
 
 
 @dataclass(frozen=True)

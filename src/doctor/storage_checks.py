@@ -47,8 +47,13 @@ def dataset(plan: Plan) -> Finding:
     """Whether the data set is there and undamaged, or what the job would do without it."""
     chosen, raw = plan.settings.data, data.folder(plan.settings.data)
     if not data.missing(chosen):
+        if plan.checksums and (names := data.altered(chosen)):
+            return red(
+                f"{raw}: {', '.join(names)}: not what was read before, and nobody wrote to it: the disk fails?",
+                "copy the data anew, onto another disk",
+            )
         data.prepare(chosen, lambda _: None)
-        return green(f"{chosen.name}: {len(data.kind_of(chosen).FILES)} files in {raw}, undamaged")
+        return green(f"{chosen.name}: {len(data.names_of(chosen))} files in {raw}, undamaged")
     if chosen.name == "idx" or (chosen.name == "text" and len(data.missing(chosen)) == 1):
         absent = ", ".join(data.missing(chosen))
         return red(f"{chosen.name}: {absent} not in {raw}", "copy them there, or data.root=FOLDER")

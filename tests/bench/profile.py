@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from src import config, train
-from src.data.order import ShardSampler
+from src.data.order import Permutation
 from src.job import Job, prepare
 from src.world.world import World
 from tests.bench.page import conditions, table, write
@@ -91,7 +91,7 @@ def prepared(root: str, folder: str, spent: Spent) -> Job:
     clock("gradient", job.gradients, "forward_backward")
     clock("batch", job.batches, "_gather")
     clock("optimizer", job.state.optimizer, "step")
-    clock("permutation", ShardSampler, "indices")
+    clock("permutation", Permutation, "__init__")
     clock("record", job.tracker, "_write")
     clock("console", job.console, "training")
     clock("evaluation", job, "evaluate")

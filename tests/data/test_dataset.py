@@ -59,6 +59,15 @@ def test_broken_files_are_named(how: str, advice: str, tmp_path: Path) -> None:
     assert "Traceback" not in job.output
 
 
+def test_mapped_labels_are_said_once(tmp_path: Path) -> None:
+    write_data_set(tmp_path / "IDX" / "raw", 300, 100)
+    for name in (idx.TRAIN[1], idx.TEST[1]):
+        stored = idx.read(tmp_path / "IDX" / "raw" / name)[:]
+        write_idx(tmp_path / "IDX" / "raw" / name, stored + 1)
+    job = good_job(2, tmp_path, "data.name=idx", f"data.root={tmp_path}", "train.epochs=1")
+    assert job.output.count("labels 1..10 are trained as classes 0..9") == 1
+
+
 def test_an_altered_mnist_file_is_named(mnist: str, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

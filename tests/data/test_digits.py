@@ -37,7 +37,7 @@ def test(raw: Path) -> Split:
     return read(raw, idx.TEST)
 
 
-def read(raw: Path, names: tuple[str, str]) -> Split:
+def read(raw: Path, names: tuple[str, ...]) -> Split:
     images, labels = ((raw / name).read_bytes() for name in names)
     return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
 
@@ -69,8 +69,8 @@ def test_mnist_s_own_format(raw: Path) -> None:
 def test_loaded_as_a_data_set(raw: Path, test: Split) -> None:
     chosen = data.load(schema.Data(name="digits", root=str(raw.parents[1])), World(), print)
     assert (chosen.name, chosen.note, chosen.checksums) == ("digits", "", digits.SHA256)
-    assert chosen.test.targets.tolist() == test[1].tolist()
-    assert np.array_equal(chosen.test.inputs.numpy(), test[0])
+    assert chosen.test.targets[:].tolist() == test[1].tolist()
+    assert np.array_equal(chosen.test.inputs[:].numpy(), test[0])
 
 
 def test_fitted_and_centred_as_mnist(train: Split, test: Split) -> None:

@@ -1,13 +1,15 @@
 """Each sample is trained once an epoch, on any number of ranks."""
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DistributedSampler
 
 from src import config, schema
+from src.data import blocks, loader
 from src.data.loader import ShardedLoader
-from src.data.order import ShardSampler, draws
+from src.data.order import Permutation, draws
 from src.data.splits import Split
 from src.gradients.build import local_shards
 from src.world.world import World
@@ -28,10 +30,12 @@ def numbers(images: Tensor) -> list[int]:
     return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
 
 
-def batches(samples: int, batch: int, rank: int, world_size: int, **settings: object) -> ShardedLoader:
+def batches(
+    samples: int, batch: int, rank: int, world_size: int, shuffle: str = "full", **settings: object
+) -> ShardedLoader:
     chosen = config.parse([f"train.global_batch_size={batch}", *(f"train.{k}={v}" for k, v in settings.items())]).train
     count, own = local_shards(chosen, World(rank=rank, size=world_size))
-    return ShardedLoader(split(samples), chosen, own, count, CPU)
+    return ShardedLoader(split(samples), chosen, own, count, CPU, shuffle=shuffle)
 
 
 @pytest.mark.parametrize("world_size", range(1, 9))
@@ -44,12 +48,27 @@ def test_shards_are_disjoint_and_cover_the_epoch(samples: int, world_size: int) 
     assert sorted(seen) == list(range(samples))
 
 
+@pytest.fixture(params=["full", "computed", "ahead", "blocks"])
+def shuffle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """data.shuffle; computed and gathered ahead as for much data; blocks of 7 samples in windows of 5."""
+    if request.param == "computed":
+        monkeypatch.setattr(Permutation.__init__, "__kwdefaults__", {"listed": 0})
+        return "full"
+    if request.param == "ahead":
+        monkeypatch.setattr(loader, "AHEAD_BYTES", 0)
+        return "full"
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 7 * 784)
+    monkeypatch.setattr(blocks.BlockOrder.__init__, "__kwdefaults__", {"window": 5})
+    return str(request.param)
+
+
 @pytest.mark.parametrize("world_size", [2, 3, 4, 8])
-def test_every_world_size_sees_the_same_samples_in_the_same_steps(world_size: int) -> None:
-    alone = [set(numbers(part.inputs)) for (part,) in batches(1009, 64, 0, 1).epoch(3)]
+def test_every_world_size_sees_the_same_samples_in_the_same_steps(world_size: int, shuffle: str) -> None:
+    alone = [set(numbers(part.inputs)) for (part,) in batches(1009, 64, 0, 1, shuffle).epoch(3)]
+    assert set.union(*alone) == set(range(1009))
     together: list[set[int]] = [set() for _ in alone]
     for rank in range(world_size):
-        for step, (part,) in enumerate(batches(1009, 64, rank, world_size).epoch(3)):
+        for step, (part,) in enumerate(batches(1009, 64, rank, world_size, shuffle).epoch(3)):
             together[step] |= set(numbers(part.inputs))
     assert together == alone
 
@@ -67,26 +86,23 @@ def test_the_short_last_batch_is_trained() -> None:
     assert [chosen.count(step) for step in range(16)] == counts
 
 
-def test_the_order_is_distributed_sampler_s_without_its_padding() -> None:
-    for shard in range(4):
-        sampler: DistributedSampler[int] = DistributedSampler(range(1009), 4, shard, seed=7)  # type: ignore[arg-type]
-        sampler.set_epoch(2)
-        own = ShardSampler(1009, shard, 4, 7).indices(2).tolist()
-        assert own == list(sampler)[: len(own)]
-        assert len(own) == len(range(shard, 1009, 4))
-
-
-def test_epochs_differ_and_seeds_repeat() -> None:
-    order = ShardSampler(1009, 0, 1, 5)
-    assert order.indices(0).tolist() != order.indices(1).tolist()
-    assert order.indices(1).tolist() == ShardSampler(1009, 0, 1, 5).indices(1).tolist()
-    assert order.indices(0).tolist() != ShardSampler(1009, 0, 1, 6).indices(0).tolist()
-
-
 @pytest.mark.parametrize("start", [1, 7, 15])
-def test_an_epoch_can_be_resumed_at_any_step(start: int) -> None:
-    whole = [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3).epoch(1)]
-    assert [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3).epoch(1, start)] == whole[start:]
+def test_an_epoch_can_be_resumed_at_any_step(start: int, shuffle: str) -> None:
+    whole = [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3, shuffle).epoch(1)]
+    assert [numbers(part.inputs) for (part,) in batches(1009, 64, 1, 3, shuffle).epoch(1, start)] == whole[start:]
+
+
+def test_a_resumed_epoch_asks_for_what_is_left_of_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    at = Permutation.at
+
+    def remembered(order: Permutation, positions: Tensor) -> Tensor:
+        asked.extend(positions.tolist())
+        return at(order, positions)
+
+    monkeypatch.setattr(Permutation, "at", remembered)
+    list(batches(1009, 64, 0, 1).epoch(0, 14))
+    assert asked == list(range(14 * 64, 1009))
 
 
 @pytest.mark.parametrize("world_size", range(1, 9))
@@ -107,7 +123,7 @@ def test_more_ranks_than_samples_in_a_batch() -> None:
 def test_samples_arrive_as_they_are_stored() -> None:
     every = Split(torch.arange(256, dtype=torch.uint8).view(4, 8, 8), torch.tensor([0.5, 1.5, 2.5, 3.5]))
     ((batch,),) = ShardedLoader(every, schema.Train(global_batch_size=4), range(1), 1, CPU).epoch(0)
-    order = ShardSampler(4, 0, 1, 0).indices(0)
+    order = Permutation(4, 0, 0).at(torch.arange(4))
     assert torch.equal(batch.inputs, every.inputs[order])
     assert torch.equal(batch.targets, every.targets[order])
 
@@ -122,9 +138,9 @@ def augmented(rank: int, world_size: int, start: int = 0, **settings: object) ->
 
     chosen = config.parse([f"train.{name}={value}" for name, value in settings.items()]).train
     shards, local = local_shards(chosen, World(rank=rank, size=world_size))
-    loader = ShardedLoader(split(1009), chosen, local, shards, CPU, augment)
-    for batches in loader.epoch(3, start):
-        for batch in batches:
+    batches = ShardedLoader(split(1009), chosen, local, shards, CPU, augment)
+    for parts in batches.epoch(3, start):
+        for batch in parts:
             for number, row in zip(numbers(batch.inputs), batch.inputs, strict=True):
                 found[number] = row[-2:].tolist()
     return found
@@ -191,8 +207,8 @@ def test_the_augmented_bytes_do_not_depend_on_the_ranks_or_on_a_resume(sync: str
         for rank in range(ranks):
             chosen = config.parse([f"train.sync={sync}"]).train
             count, own = local_shards(chosen, World(rank=rank, size=ranks))
-            loader = ShardedLoader(split(1009), chosen, own, count, CPU, augment)
-            for step, parts in enumerate(loader.epoch(1, start), start):
+            batches = ShardedLoader(split(1009), chosen, own, count, CPU, augment)
+            for step, parts in enumerate(batches.epoch(1, start), start):
                 for shard, part in zip(own, parts, strict=True):
                     key = (step, shard if sync == "bitwise" else 0)
                     found[key] = sorted(found.get(key, []) + part.inputs[:, :2].tolist())
@@ -209,8 +225,39 @@ def test_the_augmented_bytes_do_not_depend_on_the_ranks_or_on_a_resume(sync: str
         given.append(draws)
         return images, labels
 
-    loader = ShardedLoader(split(9), config.parse(["train.global_batch_size=9"]).train, range(1), 1, CPU, remember)
+    batches = ShardedLoader(split(9), config.parse(["train.global_batch_size=9"]).train, range(1), 1, CPU, remember)
     for number in (0, 1):
-        list(loader.epoch(number))
+        list(batches.epoch(number))
         assert torch.equal(given[-1].sort(0).values, numbers_of[number].sort(0).values)
     assert epoch(3, 7) == {key: value for key, value in alone.items() if key[0] >= 7}
+
+
+def test_users_augmentations_run_in_the_training_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may draw from generators that are the process's, which the training thread seeds."""
+    monkeypatch.setattr(loader, "AHEAD_BYTES", 0)
+    names: set[str] = set()
+
+    def noted(inputs: Tensor, targets: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        names.add(threading.current_thread().name)
+        return inputs, targets
+
+    chosen = config.parse([]).train
+    assert len(list(ShardedLoader(split(1009), chosen, range(1), 1, CPU, noted).epoch(0))) == 16
+    assert names == {threading.current_thread().name}
+
+
+def test_large_samples_are_gathered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    take = Split.take
+
+    def noted(own: Split, indices: Tensor) -> tuple[Tensor, Tensor]:
+        taken.append(len(indices))
+        return take(own, indices)
+
+    monkeypatch.setattr(Split, "take", noted)
+    list(batches(1009, 16, 0, 1).epoch(0))
+    assert max(taken) == 512
+    taken.clear()
+    monkeypatch.setattr(loader, "BYTES_AT_ONCE", 100 * 784)
+    list(batches(1009, 16, 0, 1).epoch(0))
+    assert max(taken) == 96

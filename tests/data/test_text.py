@@ -1,6 +1,7 @@
 """Text as bytes in blocks: each with the byte that follows; what is no text for it is refused in one line."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,20 +32,20 @@ def test_each_byte_has_the_one_that_follows(tmp_path: Path) -> None:
     loaded = data.load(written(tmp_path, test=BYTES[:31]), World(), print)
     assert loaded.spec == Spec((10,), torch.uint8, 0, (10,), torch.uint8)
     assert loaded.train.inputs.shape == (76, 10), "the last 7 bytes fill no block"
-    assert bytes(loaded.train.inputs.flatten().tolist()) == BYTES[:760]
-    assert bytes(loaded.train.targets.flatten().tolist()) == BYTES[1:761]
+    assert bytes(loaded.train.inputs[:].flatten().tolist()) == BYTES[:760]
+    assert bytes(loaded.train.targets[:].flatten().tolist()) == BYTES[1:761]
     assert len(loaded.test) == 3, "a block needs a byte after it"
     assert loaded.checksums.keys() == {"train.txt", "test.txt"}
 
 
 def test_both_are_views_of_one_mapped_file(tmp_path: Path) -> None:
     split = data.load(written(tmp_path), World(), print).train
-    assert split.inputs.data_ptr() + 1 == split.targets.data_ptr()
+    assert split.inputs[:].data_ptr() + 1 == split.targets[:].data_ptr()
     content = bytearray(BYTES)
     content[5] ^= 255
     with (tmp_path / "text" / "train.txt").open("r+b") as stream:
         stream.write(content)
-    assert int(split.inputs[0, 5]) == int(split.targets[0, 4]) == content[5], "mapped, not read"
+    assert int(split.inputs[0][5]) == int(split.targets[0][4]) == content[5], "mapped, not read"
 
 
 def test_line_ends_and_other_bytes_are_bytes(tmp_path: Path) -> None:
@@ -71,6 +72,63 @@ def test_an_empty_text_and_one_that_is_too_short(tmp_path: Path) -> None:
         assert str(error.value).endswith(fix)
         assert "\n" not in str(error.value)
     assert len(data.load(written(tmp_path, test=BYTES[:11]), World(), print).test) == 1
+
+
+def in_folders(root: Path, train: dict[str, bytes], test: dict[str, bytes]) -> schema.Data:
+    """A text data set whose texts are folders of documents."""
+    for split, documents in (("train", train), ("test", test)):
+        (root / "text" / split).mkdir(parents=True)
+        for name, content in documents.items():
+            (root / "text" / split / name).write_bytes(content)
+    return schema.Data(name="text", root=str(root), block=10)
+
+
+def test_a_text_may_be_a_folder_of_documents(tmp_path: Path) -> None:
+    documents = {"b.txt": BYTES[:31], "a.txt": BYTES[100:157], "empty.txt": b"", "short.txt": b"0123456789"}
+    said: list[str] = []
+    settings = in_folders(tmp_path, documents, {"one.txt": BYTES[:11], "notes.md": b"# none"})
+    loaded = data.load(settings, World(), said.append)
+    assert said == [f"{tmp_path}/text/train/empty.txt and 1 more: left out, shorter than data.block=10 and a byte"]
+    inputs, targets = (bytes(rows[:].flatten().tolist()) for rows in (loaded.train.inputs, loaded.train.targets))
+    assert inputs == BYTES[100:150] + BYTES[:30], "in the order of names, and no block is of two documents"
+    assert targets == BYTES[101:151] + BYTES[1:31]
+    assert len(loaded.test) == 1
+    assert [*loaded.checksums] == [f"train/{name}" for name in sorted(documents)] + ["test/one.txt"]
+    with (tmp_path / "text" / "train" / "b.txt").open("r+b") as stream:
+        stream.write(b"?")
+    assert int(loaded.train.inputs[5][0]) == ord("?"), "mapped, not read"
+    chosen = config.parse(["train.global_batch_size=3"]).train
+    for (batch,) in ShardedLoader(loaded.train, chosen, range(1), 1, torch.device("cpu")).epoch(0):
+        assert torch.equal(batch.inputs[:, 1:], batch.targets[:, :-1])
+
+
+def test_one_text_may_be_a_file_and_the_other_a_folder(tmp_path: Path) -> None:
+    settings = in_folders(tmp_path, {"a.txt": BYTES}, {"a.txt": BYTES})
+    shutil.rmtree(tmp_path / "text" / "test")
+    (tmp_path / "text" / "test.txt").write_bytes(BYTES)
+    assert [*data.load(settings, World(), print).checksums] == ["train/a.txt", "test.txt"]
+    assert [*data.load_test(settings, text.assumed(settings), print).checksums] == ["test.txt"]
+    shutil.rmtree(tmp_path / "text" / "train")
+    with pytest.raises(UserError, match=r"text holds test\.txt alone; put train\.txt"):
+        data.prepare(settings, print)
+
+
+def test_folders_of_documents_that_are_none(tmp_path: Path) -> None:
+    settings = in_folders(tmp_path, {"a.txt": b"0123456789", "b.txt": b"012"}, {"a.txt": BYTES})
+    train = tmp_path / "text" / "train"
+    with pytest.raises(UserError, match=r"train: the longest of 2 files is 10 bytes long, data\.block=10 needs 11 at"):
+        data.load(settings, World(), print)
+    (tmp_path / "text" / "train.txt").write_bytes(BYTES)
+    with pytest.raises(UserError, match=r"text: holds both train\.txt and the folder train; move one of them away"):
+        data.load(settings, World(), print)
+    (tmp_path / "text" / "train.txt").unlink()
+    (train / "deeper").mkdir()
+    with pytest.raises(UserError, match=r"train/deeper: is a folder in a text's folder; put its files into"):
+        data.load(settings, World(), print)
+    shutil.rmtree(train)
+    train.mkdir()
+    with pytest.raises(UserError, match=r"train: holds no \.txt file; put the documents there, or one text beside it"):
+        data.load(settings, World(), print)
 
 
 @pytest.mark.parametrize("name", text.FILES)

@@ -1,5 +1,6 @@
 """The doctor's checks of the data set, the run directory and the disk; they leave no file behind."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from src import config
-from src.data import idx
+from src.data import idx, remembered
 from src.doctor import examination, storage_checks
 from src.doctor.findings import Finding
 from src.fingerprint import fingerprint
@@ -55,6 +56,21 @@ def test_the_fix_for_altered_data(mnist: str, tmp_path: Path) -> None:
         stream.write(b"\x01\x02\x03\x04")
     found = asked("data", f"data.root={tmp_path}")
     assert (found.colour, found.fix) == ("red", "move it away to have it fetched again")
+
+
+def test_checksums_computed_anew(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(small, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(remembered, "RACY_SECONDS", -10.0)
+    settings = ("data.name=idx", f"data.root={tmp_path}")
+    assert asked("data", *settings).colour == "green"
+    record = tmp_path / "IDX" / "raw" / remembered.NAME
+    records = json.loads(record.read_text())
+    records[idx.TEST[0]][1] = "0" * 64
+    record.write_text(json.dumps(records))
+    assert asked("data", *settings).colour == "green", "the file is as it was, so the record is trusted"
+    found = storage_checks.dataset(planned(*settings, checksums=True))
+    assert (found.colour, f"{idx.TEST[0]}: not what was read before" in found.message) == ("red", True)
+    assert storage_checks.dataset(planned(*settings, checksums=True)).colour == "green"
 
 
 @pytest.mark.usefixtures("no_network")

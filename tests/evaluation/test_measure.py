@@ -27,7 +27,7 @@ def test_sums_are_those_of_one_batch(loss: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(measuring, "SAMPLES_AT_ONCE", 10)
     found = evaluate(model, module, data)
     with torch.no_grad():
-        sums = model.measure(module, data.inputs, data.targets)
+        sums = model.measure(module, data.inputs[:], data.targets[:])
     assert found.count == 103
     assert found.sums["correct"] == int(sums["correct"])
     assert found.values["loss"] == pytest.approx(float(sums["loss"]) / 103, rel=1e-6)

@@ -11,15 +11,20 @@ from tests.helpers.ranks import ROOT
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refuses at once
 
 
+TYPES = {
+    torch.int8: (0x09, ">i1"),
+    torch.int16: (0x0B, ">i2"),
+    torch.int32: (0x0C, ">i4"),
+    torch.float64: (0x0E, ">f8"),
+}
+
+
 def write_idx(file: Path, values: torch.Tensor) -> None:
-    """Write a tensor as an IDX file: of bytes, or of float32 where it is of floats."""
-    floats = values.is_floating_point()
-    numbers = values.numpy().astype(">f4") if floats else values.byte().numpy()
-    header = bytes((0, 0, 0x0D if floats else 0x08, values.dim())) + b"".join(
-        size.to_bytes(4, "big") for size in values.shape
-    )
+    """Write a tensor as an IDX file: in its own type if the format has it, int64 as bytes."""
+    kind, stored = TYPES.get(values.dtype, (0x0D, ">f4") if values.is_floating_point() else (0x08, ">u1"))
+    header = bytes((0, 0, kind, values.dim())) + b"".join(size.to_bytes(4, "big") for size in values.shape)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(header + numbers.tobytes())
+    file.write_bytes(header + values.numpy().astype(stored).tobytes())
 
 
 def write_data_set(raw: Path, train: int, test: int, seed: int = 0) -> None:

@@ -18,7 +18,7 @@ def test_what_is_drawn_is_classified_as_torch_does(
 ) -> None:
     run: Path = request.getfixturevalue(kind)
     page, test = show(run / report.NAME), images_of(run)
-    likely = expected(run, test.inputs[:1000]).gather(1, test.targets[:1000, None]).flatten()
+    likely = expected(run, test.inputs[:1000]).gather(1, test.targets[:1000][:, None]).flatten()
     sure = [int((likely * (test.targets[:1000] == digit)).argmax()) for digit in range(number)]
     page.evaluate("document.getElementById('draw').scrollIntoView({behavior: 'instant'})")
     agreed = 0
