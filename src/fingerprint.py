@@ -23,6 +23,7 @@ def shaping(settings: Config, code: str = "") -> dict[str, Any]:
         chosen |= {"train.epochs"} | ({"train.max_steps"} if settings.train.max_steps else set())
     chosen |= {"optim.decay_share"} if settings.optim.schedule == "wsd" else set()
     chosen |= {"optim.betas"} if settings.optim.name == "adamw" else set()
+    chosen |= {"data.image_size"} if settings.data.name == "folder" else set()
     chosen |= {"data.block"} if settings.data.name in TEXTS else set()
     chosen.add("train.shards" if settings.train.sync == "bitwise" else "train.micro_batch_size")
     if settings.checkpoint.resume not in ("auto", "never"):

@@ -40,8 +40,9 @@ class Data:
 
     name: str = key(
         "mnist",
-        "data set; idx = your own four IDX files in <root>/IDX/raw, text = your own two in <root>/text",
-        choices=("mnist", "fashion_mnist", "kmnist", "digits", "idx", "text", "sums"),
+        "data set; folder = your own pictures in <root>/train/CLASS and <root>/test/CLASS, idx = your own four IDX "
+        "files in <root>/IDX/raw, text = your own two in <root>/text",
+        choices=("mnist", "fashion_mnist", "kmnist", "digits", "folder", "idx", "text", "sums"),
         fingerprinted=True,
     )
     root: str = key("data", "folder of the data sets, in torchvision's layout (<root>/MNIST/raw/...)", is_path=True)
@@ -50,6 +51,9 @@ class Data:
         "digits",
         "with no files and no mirror: train on rendered digits (for text: rendered sums), or stop",
         choices=("digits", "none"),
+    )
+    image_size: int = key(
+        0, "folder: both sides of a picture, which fills them; 0 = the size that all have", minimum=0, below=65536
     )
     block: int = key(64, "text: bytes of a sample; each has the byte that follows as its target", minimum=1)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from src import schema
 from src.addresses import without_secrets
-from src.data import download, folders, idx, text
+from src.data import download, folders, idx, image_folder, text
 from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
 from src.world.world import World
@@ -23,6 +23,7 @@ FOLDERS = {
     "idx": "IDX/raw",
     "text": "text",
     "sums": "sums",
+    "folder": "converted",
 }
 
 # SHA-256 of the unpacked files, for those that torchvision's checksums of the packed ones do not reach.
@@ -116,7 +117,7 @@ def load_test(settings: schema.Data, spec: Spec, report: Callable[[str], None]) 
     """The test samples alone, for a model trained on data of this `spec`; renders nothing. Raises UserError."""
     settings = dataclasses.replace(settings, fallback="none")
     kind = kind_of(settings)
-    checksums = prepare(settings, report, kind.TEST).checksums
+    checksums = prepare(settings, report, kind.TEST, spec).checksums
     test = kind.test(folder(settings), settings, spec)
     return TestSet(name=settings.name, test=test, spec=spec, checksums=checksums)
 
@@ -129,6 +130,8 @@ def _both(settings: schema.Data) -> tuple[Split, Split, Spec]:
 
 def kind_of(settings: schema.Data) -> Kind:
     """The kind of files that the data set has."""
+    if settings.name == "folder":
+        return image_folder
     return text if settings.name in schema.TEXTS else idx
 
 
@@ -139,6 +142,8 @@ def rendered(settings: schema.Data) -> str:
 
 def folder(settings: schema.Data) -> Path:
     """Where the raw files of the data set are."""
+    if settings.name == "folder":
+        return image_folder.folder_of(settings)
     return Path(settings.root) / FOLDERS[settings.name]
 
 
@@ -155,9 +160,16 @@ def answering(settings: schema.Data, seconds: float) -> str:
     return next((mirror for mirror in asked if download.answers(mirror, packed, seconds)), "")
 
 
-def prepare(settings: schema.Data, report: Callable[[str], None], wanted: tuple[str, ...] = ()) -> _Prepared:
-    """Make sure that the files, or those wanted, are there and whole; on the first rank of a node. Raises UserError."""
-    if missing(settings, wanted):
+def prepare(
+    settings: schema.Data, report: Callable[[str], None], wanted: tuple[str, ...] = (), spec: Spec | None = None
+) -> _Prepared:
+    """Make sure that the files, or those wanted, are there and whole; on the first rank of a node. Raises UserError.
+
+    `spec` is what a model was trained on, where the test files alone are wanted.
+    """
+    if settings.name == "folder":
+        image_folder.prepare(settings, wanted, report, spec)
+    elif missing(settings, wanted):
         try:
             _provide(settings, report)
         except Unreachable as error:

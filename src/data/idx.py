@@ -20,7 +20,7 @@ TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES = TRAIN + TEST
 
-BYTES = 0x08
+BYTES, INTEGERS = 0x08, 0x0C
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -53,6 +53,11 @@ def split_of(raw: Path, inputs: str, targets: str) -> Split:
     return Split(samples, labels.long() if are_classes else labels)
 
 
+def header(shape: tuple[int, ...], kind: int = BYTES) -> bytes:
+    """What comes before the numbers of an array; `kind` is a key of TYPES."""
+    return bytes((0, 0, kind, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape)
+
+
 def read(file: Path) -> Tensor:
     """The array in the file: bytes are mapped, not read; other types are read and turned into this machine's order.
 
@@ -71,11 +76,11 @@ def _read(file: Path) -> Tensor:
     if start[:2] != bytes(2) or kind not in TYPES or not dimensions or len(sizes) != 4 * dimensions:
         raise UserError(f"{file}: is no IDX file (two zero bytes, a type, the number of dimensions, their sizes)")
     shape = tuple(int.from_bytes(sizes[at : at + 4], "big") for at in range(0, len(sizes), 4))
-    header = 4 + len(sizes)
-    expected = header + math.prod(shape) * np.dtype(TYPES[kind]).itemsize
+    begin = 4 + len(sizes)
+    expected = begin + math.prod(shape) * np.dtype(TYPES[kind]).itemsize
     if size != expected:
         raise UserError(f"{file}: is {size} bytes long, its header says {expected}: truncated or damaged")
     if kind == BYTES:
-        return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)[header:].view(shape)
-    numbers = np.fromfile(file, TYPES[kind], offset=header)
+        return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)[begin:].view(shape)
+    numbers = np.fromfile(file, TYPES[kind], offset=begin)
     return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="))).view(shape)

@@ -33,6 +33,7 @@ WRONG = 24
 SIDE = 32  # pictures of larger sides are thinned
 MOST_TEMPLATES = 40
 DRAWN_CLASSES = 10
+MOST_NAMES, LONGEST_NAME = 1000, 40  # of classes, on the page
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,15 @@ def one(path: Path, settings: Config, sources: Sources) -> Facts:
     pictures, why, unfit = _pictures(sources)
     content["why"] |= {name: facts.plain(reason) for name, reason in why.items()}
     content["unfit"] |= unfit
-    return content | {"checkpoint": sources.checkpoint} | pictures
+    names = facts.plain(class_names(sources.spec)) if sources.spec else []
+    return content | {"checkpoint": sources.checkpoint, "classes": names} | pictures
+
+
+def class_names(spec: Spec) -> list[str]:
+    """What the classes are called, cut to a length that a table can show; [] where they are numbers, or very many."""
+    if len(spec.names) > MOST_NAMES:
+        return []
+    return [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in spec.names]
 
 
 def write(file: Path, runs: list[Facts]) -> None:

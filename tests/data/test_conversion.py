@@ -1,0 +1,209 @@
+"""Pictures as one mapped array: resumable, whole or not there, anew where the pictures changed."""
+
+import errno
+import io
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.data import class_folders, conversion, idx, pixels
+from src.errors import UserError
+from tests.helpers.picture_folders import draw, drawn
+
+
+def nothing(text: str) -> None:
+    pass
+
+
+def convert(
+    root: Path, result: Path, size: int = 0, shape: Any = None, report: Callable[[str], None] = nothing
+) -> None:
+    conversion.convert(class_folders.scan(root), result, size, shape, report)
+
+
+def left(result: Path) -> list[str]:
+    """What is beside the result, hidden or not."""
+    return sorted(path.name for path in result.parent.iterdir() if path.name not in (result.name, ".lock"))
+
+
+def test_the_array_holds_the_pictures_in_their_order(tmp_path: Path) -> None:
+    pictures = class_folders.scan(draw(tmp_path) / "train")
+    conversion.convert(pictures, tmp_path / "out" / "train", 0, None, nothing)
+    split = idx.split_of(tmp_path / "out" / "train", "images", "labels")
+    assert split.inputs.shape == (30, 3, 12, 12)
+    assert split.targets.tolist() == [0] * 10 + [1] * 10 + [2] * 10
+    for index in (0, 11, 29):
+        expected = pixels.read(pictures.sources(index, index + 1)[0], True, None)
+        assert (split.inputs[index].numpy() == expected).all()
+    assert conversion.shape_of(tmp_path / "out" / "train") == (3, 12, 12)
+    assert left(tmp_path / "out" / "train") == []
+
+
+def test_all_grey_pictures_are_grey_and_one_in_colour_is_enough(tmp_path: Path) -> None:
+    root = draw(tmp_path, mode="L") / "train"
+    convert(root, tmp_path / "out")
+    assert conversion.shape_of(tmp_path / "out") == (12, 12)
+    drawn("red", 0).save(root / "red" / "colour.png")
+    convert(root, tmp_path / "out")
+    assert conversion.shape_of(tmp_path / "out") == (3, 12, 12)
+
+
+def test_another_size_names_both_pictures_and_the_fix(tmp_path: Path) -> None:
+    root = draw(tmp_path) / "train"
+    drawn("red", 0, (14, 12)).save(root / "red" / "large.png")
+    message = rf"{root}/red/large\.png: is 14 x 12 pixels, {root}/blue/0000\.png 12 x 12; data\.image_size=64 brings"
+    with pytest.raises(UserError, match=message):
+        convert(root, tmp_path / "out" / "train")
+    assert left(tmp_path / "out" / "train") == []
+    convert(root, tmp_path / "out" / "train", 8)
+    assert conversion.shape_of(tmp_path / "out" / "train") == (3, 8, 8)
+
+
+def test_a_size_that_the_header_hides_is_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = draw(tmp_path) / "train"
+    monkeypatch.setattr(pixels, "header", lambda source: (False, (10, 10)))
+    with pytest.raises(UserError, match=r"12 x 12 pixels, .* 10 x 10"):
+        convert(root, tmp_path / "out" / "train")
+    with pytest.raises(UserError, match="those of the training set 10 x 10"):
+        convert(root, tmp_path / "out" / "train", 0, (3, 10, 10))
+
+
+def test_broken_pictures_are_all_found(tmp_path: Path) -> None:
+    root = draw(tmp_path) / "train"
+    for name in ("blue/0000.png", "red/0029.png"):
+        (root / name).write_bytes((root / name).read_bytes()[:70])
+    with pytest.raises(conversion.Broken) as broken:
+        convert(root, tmp_path / "out" / "train")
+    assert list(broken.value.reasons) == [0, 29]
+    assert left(tmp_path / "out" / "train") == []
+    shutil.rmtree(root / "green")
+    shutil.rmtree(root / "red")
+    for file in (root / "blue").iterdir():
+        file.write_bytes(b"text")
+    with pytest.raises(conversion.Broken) as broken:  # none has a header
+        convert(root, tmp_path / "out" / "train")
+    assert len(broken.value.reasons) == 10
+
+
+def test_changed_pictures_are_converted_anew(tmp_path: Path) -> None:
+    root, result = draw(tmp_path) / "train", tmp_path / "out" / "train"
+    convert(root, result)
+    mapped, before = idx.read(result / "images"), os.stat(result / "images").st_ino
+    convert(root, result)
+    assert os.stat(result / "images").st_ino == before
+    drawn("red", 99).save(root / "blue" / "0000.png")
+    convert(root, result)
+    assert not np.array_equal(mapped[0].numpy(), idx.read(result / "images")[0].numpy())
+    assert left(result) == []
+
+
+class Slow(class_folders.Pictures):
+    """Pictures that are killed in the middle of the conversion, after those of some chunks."""
+
+    def sources(self, start: int, stop: int) -> list[Path]:
+        if start >= 16:
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().sources(start, stop)
+
+
+def test_a_killed_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "CHUNK_PICTURES", 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    root, result = draw(tmp_path) / "train", tmp_path / "out" / "train"
+    pictures = class_folders.scan(root)
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(conversion, "_headers", lambda *_: (False, {(12, 12): 0}))
+        conversion.convert(Slow(**vars(pictures)), result, 0, None, nothing)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    part = tmp_path / "out" / ".train.part"
+    assert (part / "done").read_bytes() == b"\1" * 4 + b"\0" * 4
+    assert not result.exists()
+
+    read: list[int] = []
+
+    def sources(self: class_folders.Pictures, start: int, stop: int) -> list[Path]:
+        read.append(start)
+        return [self.root / name for name in self.names[start:stop]]
+
+    monkeypatch.setattr(class_folders.Pictures, "sources", sources)
+    lines: list[str] = []
+    convert(root, result, report=lines.append)
+    assert lines == [f"{part}: going on with the conversion that was stopped"]
+    assert sorted(read) == [16, 20, 24, 28]
+    assert left(result) == []
+    convert(root, tmp_path / "again" / "train")
+    assert (tmp_path / "again" / "train" / "images").read_bytes() == (result / "images").read_bytes()
+
+
+def test_what_a_kill_left_of_other_pictures_is_not_used(tmp_path: Path) -> None:
+    root, part = draw(tmp_path) / "train", tmp_path / "out" / ".train.part"
+    part.mkdir(parents=True)
+    (part / "source.json").write_text('{"key": {"pictures": "others"}, "shape": [9, 9]}')
+    (part / "done").write_bytes(b"\1")
+    convert(root, tmp_path / "out" / "train")
+    assert conversion.shape_of(tmp_path / "out" / "train") == (3, 12, 12)
+
+
+def test_a_disk_that_is_too_small_or_fills_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, result = draw(tmp_path) / "train", tmp_path / "out" / "train"
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as small:
+        small.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+        with pytest.raises(UserError, match="has 0 MB free, the converted pictures take 0; make room there"):
+            convert(root, result)
+
+    def full(*arguments: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as filling:
+        filling.setattr(os, "pwrite", full)
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room there"):
+            convert(root, result)
+    assert left(result) == []
+    assert not result.exists()
+
+
+def test_a_picture_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = draw(tmp_path) / "train"
+
+    def refuse(source: Any, *rest: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for name in ("header", "read"):
+        with monkeypatch.context() as refused:
+            refused.setattr(pixels, name, refuse)
+            with pytest.raises(UserError, match=r"/blue/0000\.png: cannot be read \(Permission denied\); chmod it"):
+                convert(root, tmp_path / "out" / "train")
+
+
+class Rows:
+    """Pictures of a table: bytes, not files."""
+
+    classes, labels, fingerprint = ("a", "b"), [0, 1, 1], "rows"
+
+    def __len__(self) -> int:
+        return 3
+
+    def name(self, index: int) -> str:
+        return f"row {index}"
+
+    def sources(self, start: int, stop: int) -> Sequence[io.BytesIO]:
+        streams = [io.BytesIO() for _ in range(3)]
+        for index, stream in enumerate(streams):
+            drawn("red", index).save(stream, "PNG")
+            stream.seek(0)
+        return streams[start:stop]
+
+
+def test_pictures_may_be_bytes(tmp_path: Path) -> None:
+    conversion.convert(Rows(), tmp_path / "out" / "train", 0, None, nothing)
+    assert idx.read(tmp_path / "out" / "train" / "labels").tolist() == [0, 1, 1]
