@@ -2,20 +2,25 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from src import schema
 from src.data import dataset as data
 from src.data import image_folder
 from src.errors import UserError
+from src.evaluation import evaluate
+from src.export import weights
+from src.predict import classify
+from src.run import trained
 from src.run.layout import read_status
 from src.world.world import World
+from tests.helpers.commands import command
 from tests.helpers.picture_folders import CLASSES, draw, drawn
 from tests.helpers.ranks import good_job, run_job
 
@@ -194,16 +199,36 @@ def test_one_hash_on_one_two_and_three_ranks(tmp_path: Path) -> None:
     assert len({*hashes}) == 1
 
 
-def test_photographs_of_another_package(tmp_path: Path) -> None:
-    """Its sample pictures, cut in pieces: a data set that nobody drew for this test."""
-    datasets = pytest.importorskip("sklearn.datasets")
-    for index, name in enumerate(("china.jpg", "flower.jpg")):
-        image = Image.fromarray(datasets.load_sample_image(name))
-        for at in range(0, 640, 64):
-            split = "train" if at < 512 else "test"
-            file = tmp_path / "data" / split / name.removesuffix(".jpg") / f"{at}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            image.crop((at, 100, at + 64 + index, 180)).save(file, quality=95)
-    more = ("data.name=folder", f"data.root={tmp_path / 'data'}", "data.image_size=16", "train.epochs=8")
-    job = good_job(2, tmp_path, *more, "train.global_batch_size=4")
-    assert read_status(job.run)["accuracy"] > 0.7
+def test_what_was_learnt_is_called_by_its_name(tmp_path: Path) -> None:
+    """Trained, predicted, reported, exported: a training picture has the same pixels again."""
+    root = draw(tmp_path / "data", train=60, size=(20, 16), kind="jpg")
+    more = ("data.name=folder", f"data.root={root}", "data.image_size=12", "model.loss=cross_entropy", "optim.lr=0.5")
+    job = good_job(2, tmp_path, *more, "train.epochs=12", "train.global_batch_size=6")
+    assert read_status(job.run)["accuracy"] > 0.8
+    assert '"classes":["blue","green","red"]' in (job.run / "report.html").read_text()
+
+    run = classify.load(job.run)
+    train = data.load(run.settings.data, World(), lambda _: None).train
+    for index, name in ((0, "blue/0000.jpg"), (20, "green/0001.jpg"), (59, "red/0059.jpg")):
+        inputs, preparation = classify.inputs_of(run, name, (root / "train" / name).read_bytes())
+        assert torch.equal(inputs[0], train.inputs[index])
+    assert preparation == "resized to 12 x 12, RGB"
+
+    done = command("src.predict", str(job.run), f"{root}/train/red/0059.jpg")
+    assert re.fullmatch(r".*/0059\.jpg: red \(.* %\), then (blue|green) \(.* %\)  \[resized.*\]\n", done.stdout)
+    done = command("src.predict", str(job.run), f"{root}/train/red/0059.jpg", "--json")
+    answer = json.loads(done.stdout)
+    assert (answer["class"], answer["name"]) == (2, "red")
+    assert CLASSES[answer["runner_up"]] == answer["runner_up_name"]
+
+    facts = weights.facts(run, evaluate(run.model, run.module, trained.test_of(run).test))
+    assert json.loads(facts["classes"]) == list(CLASSES)
+
+
+def test_grey_pictures_of_mnist_s_size_are_not_prepared_as_mnist_s(tmp_path: Path) -> None:
+    root = draw(tmp_path / "data", size=(28, 28), mode="L")
+    job = good_job(1, tmp_path, "data.name=folder", f"data.root={root}", "train.epochs=1")
+    run = classify.load(job.run)
+    inputs, _ = classify.inputs_of(run, "x", (root / "train" / "red" / "0002.png").read_bytes())
+    train = data.load(run.settings.data, World(), lambda _: None).train
+    assert torch.equal(inputs[0], train.inputs[20])
