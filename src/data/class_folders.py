@@ -29,6 +29,11 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def origin(self) -> Path:
+        """Where they are, for people."""
+        return self.root
+
     def name(self, index: int) -> str:
         """The file of a picture, for people."""
         return printable(str(self.root / self.names[index]))

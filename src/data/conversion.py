@@ -36,6 +36,10 @@ class Pictures(Protocol):
     """What is converted: files of class folders, or of a list, or the rows of a table."""
 
     @property
+    def origin(self) -> Path:
+        """Where they are, for people."""
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes."""
 
@@ -130,7 +134,7 @@ def convert(pictures: Pictures, result: Path, size: int, shape: Shape | None, re
 def _removed_on_failure(part: Path) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except Exception:  # not KeyboardInterrupt: that is a kill
         shutil.rmtree(part, ignore_errors=True)
         raise
 

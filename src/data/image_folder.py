@@ -6,14 +6,14 @@ test set follow the training's, by name.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from src import files, schema
 from src.data import class_folders, conversion, folders, idx
-from src.data.conversion import Broken, Shape
+from src.data.conversion import Broken
 from src.data.splits import Spec, Split, check_test
 from src.errors import UserError
 
@@ -22,6 +22,8 @@ TRAIN, TEST = (tuple(f"{split}/{name}" for name in conversion.NAMES) for split i
 FILES = TRAIN + TEST
 OTHER_NAMES = ("val", "valid", "validation")  # what others call the test set
 LEAST_CLASSES = 2
+
+Found = Mapping[str, conversion.Pictures | None]
 
 
 def train(folder: Path, settings: schema.Data) -> tuple[Split, Spec]:
@@ -35,8 +37,9 @@ def test(folder: Path, settings: schema.Data, spec: Spec) -> Split:
     """The test pictures, mapped, with the training's labels. Raises UserError for a class that the training lacks."""
     split, names = idx.split_of(folder, *TEST[:2]), _names(folder / TEST[2])
     known = spec.names or tuple(map(str, range(spec.classes)))
-    _refuse_unknown(names, known, folder / "test", _where(settings) / "test")
-    labels = torch.tensor([known.index(name) for name in names])[split.targets]
+    _refuse_unknown(names, known, folder / "test")
+    places = {name: label for label, name in enumerate(known)}
+    labels = torch.tensor([places[name] for name in names])[split.targets]
     split = Split(split.inputs, labels)
     check_test(folder, split, spec, TEST[1])
     return split
@@ -63,25 +66,47 @@ def prepare(settings: schema.Data, wanted: tuple[str, ...], report: Callable[[st
     Pictures of a test set alone are brought to the shape of `spec`. Raises UserError.
     """
     splits = [split for split, names in zip(SPLITS, (TRAIN, TEST), strict=True) if not wanted or {*names} & {*wanted}]
-    found = {split: scan(settings, split, report) for split in splits}
-    _refuse_classes(settings, found)
+    found = {split: scan(settings, split, _where(settings), report) for split in splits}
+    try:
+        convert(settings, found, report, spec.shape if spec else None)
+    except BrokenPictures as broken:
+        fix = f"move it away, or leave all such out: python -m src.data import {settings.root} --skip-broken"
+        raise UserError(str(broken), fix=fix) from None
+
+
+def convert(
+    settings: schema.Data, found: Found, report: Callable[[str], None], shape: conversion.Shape | None = None
+) -> None:
+    """Convert the pictures of each split, but those that are None. Raises UserError, BrokenPictures.
+
+    A test set has the shape of the training set, where `shape` says none.
+    """
+    _refuse_classes(found)
     for split, pictures in found.items():
         result = _converted(settings) / split
-        shape: Shape | None = spec.shape if spec else None
-        if split == "test" and spec is None:
-            shape = conversion.shape_of(_converted(settings) / "train")
-        key = pictures and conversion.key_of(pictures, settings.image_size, shape)
-        if pictures is not None and not conversion.is_current(result, key or {}):
-            report(f"converting {pictures.root} into {result}, once")
-            try:
-                conversion.convert(pictures, result, settings.image_size, shape, report)
-            except Broken as broken:
-                raise _broken(pictures, broken, _where(settings)) from None
+        if split == "test" and shape is None and files.exists(result.with_name("train")):
+            shape = conversion.shape_of(result.with_name("train"))
+        if pictures is None or conversion.is_current(result, conversion.key_of(pictures, settings.image_size, shape)):
+            continue
+        report(f"converting {split} into {result}, once")
+        try:
+            conversion.convert(pictures, result, settings.image_size, shape, report)
+        except Broken as broken:
+            raise BrokenPictures(split, pictures, broken.reasons) from None
 
 
-def scan(settings: schema.Data, split: str, report: Callable[[str], None]) -> class_folders.Pictures | None:
-    """The pictures of a split; None where they have gone, and what was made of them is there. Raises UserError."""
-    root = _where(settings)
+class BrokenPictures(Exception):
+    """Pictures of a split that no pixels can be made of."""
+
+    def __init__(self, split: str, pictures: conversion.Pictures, reasons: dict[int, str]) -> None:
+        index, reason = next(iter(reasons.items()))
+        more = f", and {len(reasons) - 1} more are broken" if len(reasons) > 1 else ""
+        super().__init__(f"{pictures.name(index)}: {reason}{more}")
+        self.split, self.pictures, self.reasons = split, pictures, reasons
+
+
+def scan(settings: schema.Data, split: str, root: Path, report: Callable[[str], None]) -> class_folders.Pictures | None:
+    """The pictures of a split below `root`; None where there are none, but what was made of them. Raises UserError."""
     source = root / split
     if files.exists(_converted(settings) / split) and not files.exists(source):
         return None
@@ -97,8 +122,8 @@ def scan(settings: schema.Data, split: str, report: Callable[[str], None]) -> cl
 
 def state(settings: schema.Data) -> tuple[bool, int]:
     """(whether all is converted, number of pictures that are to be). Converts nothing. Raises UserError."""
-    found = {split: scan(settings, split, lambda _: None) for split in SPLITS}
-    _refuse_classes(settings, found)
+    found = {split: scan(settings, split, _where(settings), lambda _: None) for split in SPLITS}
+    _refuse_classes(found)
     shape, ready, count = None, True, 0
     for split, pictures in found.items():
         result = _converted(settings) / split
@@ -133,37 +158,27 @@ def _names(file: Path) -> tuple[str, ...]:
         raise UserError(f"{file}: is damaged", fix=f"remove {file.parent}: it is made again") from None
 
 
-def _refuse_classes(settings: schema.Data, found: dict[str, class_folders.Pictures | None]) -> None:
+def _refuse_classes(found: Found) -> None:
     """Raise UserError for classes that cannot be learnt, before anything is converted."""
     train, test = found.get("train"), found.get("test")
     if train is not None and len(train.classes) < LEAST_CLASSES:
         raise UserError(
-            f"{train.root}: holds one class, {train.classes[0]} ({len(train)} pictures)",
-            fix=f"a model tells two or more apart: put the others into {train.root}/CLASS",
+            f"{train.origin}: holds one class, {train.classes[0]} ({len(train)} pictures)",
+            fix="a model tells two or more apart: add pictures of another",
         )
     if train is not None and test is not None:
-        _refuse_unknown(test.classes, train.classes, test.root, test.root)
+        _refuse_unknown(test.classes, train.classes, test.origin)
 
 
-def _refuse_unknown(names: tuple[str, ...], known: tuple[str, ...], where: Path, folder: Path) -> None:
+def _refuse_unknown(names: tuple[str, ...], known: tuple[str, ...], where: Path) -> None:
     unknown = [name for name in names if name not in {*known}]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise UserError(
             f"{where}: holds the class {unknown[0]}{more}, which the training set lacks",
-            fix=f"training classes are {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}: "
-            f"rename or remove {folder / unknown[0]}, or put pictures of it into train",
+            fix=f"rename it (training classes are {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}), remove "
+            "it, or train on pictures of it",
         )
-
-
-def _broken(pictures: class_folders.Pictures, broken: Broken, root: Path) -> UserError:
-    """The first broken picture, and how to go on without all of them."""
-    index, reason = next(iter(broken.reasons.items()))
-    more = f", and {len(broken.reasons) - 1} more are broken" if len(broken.reasons) > 1 else ""
-    return UserError(
-        f"{pictures.name(index)}: {reason}{more}",
-        fix=f"move it away, or leave all such out: python -m src.data import {root} --skip-broken",
-    )
 
 
 def _how_to(root: Path, split: str) -> str:

@@ -188,7 +188,7 @@ def test_a_picture_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: p
 class Rows:
     """Pictures of a table: bytes, not files."""
 
-    classes, labels, fingerprint = ("a", "b"), [0, 1, 1], "rows"
+    origin, classes, labels, fingerprint = Path("table"), ("a", "b"), [0, 1, 1], "rows"
 
     def __len__(self) -> int:
         return 3

@@ -141,7 +141,7 @@ def dangling(root: Path) -> None:
 BAD = {
     "class": (
         rename("test/red", "test/rot"),
-        r"/test: holds the class rot, which the training set lacks; training cla",
+        r"/test: holds the class rot, which the training set lacks; rename it \(tra",
     ),
     "one picture": (one_picture, r"/train: holds one class, red \(1 pictures\); a model tells two or more apart"),
     "zero pictures": (no_picture, r"/train/green: the class has no picture; put one there, or move the folder away"),
