@@ -120,9 +120,9 @@ def scan(settings: schema.Data, split: str, root: Path, report: Callable[[str], 
     return class_folders.scan(source, below)
 
 
-def state(settings: schema.Data) -> tuple[bool, int]:
-    """(whether all is converted, number of pictures that are to be). Converts nothing. Raises UserError."""
-    found = {split: scan(settings, split, _where(settings), lambda _: None) for split in SPLITS}
+def state(settings: schema.Data, splits: tuple[str, ...] = SPLITS) -> tuple[bool, int]:
+    """(whether all is converted, the number of pictures). Converts nothing. Raises UserError."""
+    found = {split: scan(settings, split, _where(settings), lambda _: None) for split in splits}
     _refuse_classes(found)
     shape, ready, count = None, True, 0
     for split, pictures in found.items():
