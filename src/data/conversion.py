@@ -4,6 +4,7 @@ The work lies in a hidden folder beside the result until its last picture is in:
 `done` (a byte for each chunk that is safe on the disk) and the array itself, in its full size from the start.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -327,13 +328,18 @@ def _finish(part: Path, plan: _Plan, pictures: Pictures) -> None:
 
 def _rename(part: Path, result: Path) -> None:
     """Give the work its name. What had it, of other pictures, is removed; a job that has it mapped keeps its bytes."""
-    old = result.with_name(f".{result.name}.old")
+    old = part.with_name(f"{part.name}-old")
     shutil.rmtree(old, ignore_errors=True)
     with suppress(FileNotFoundError):
         os.rename(result, old)
-    os.rename(part, result)
+    try:
+        os.rename(part, result)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(part, ignore_errors=True)  # without locks: another process has just made the same
     files.sync_folder(result.parent)
-    (result / DONE).unlink()
+    (result / DONE).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from src import flock
 from src.data import class_folders, conversion, idx, pixels
 from src.errors import UserError
 from tests.helpers.picture_folders import draw, drawn
@@ -207,3 +208,46 @@ class Rows:
 def test_pictures_may_be_bytes(tmp_path: Path) -> None:
     conversion.convert(Rows(), tmp_path / "out" / "train", 0, None, nothing)
     assert idx.read(tmp_path / "out" / "train" / "labels").tolist() == [0, 1, 1]
+
+
+def test_one_of_several_processes_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, result = draw(tmp_path) / "train", tmp_path / "out" / "train"
+    finish = conversion._finish
+
+    def slow(*arguments: Any) -> None:
+        with (tmp_path / "converted").open("a") as log:
+            log.write("once\n")
+        time.sleep(0.3)
+        finish(*arguments)
+
+    monkeypatch.setattr(conversion, "_finish", slow)
+    children = []
+    for _ in range(3):
+        if (child := os.fork()) == 0:
+            convert(root, result)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert (tmp_path / "converted").read_text() == "once\n"
+
+
+def test_without_locks_each_converts_and_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(handle: int, shared: bool = False) -> bool:
+        raise flock.NoLocks("Function not implemented")
+
+    monkeypatch.setattr(flock, "take", no_locks)
+    root, result = draw(tmp_path) / "train", tmp_path / "out" / "train"
+    rename, names = os.rename, list[str]()
+
+    def overtaken(old: Path, new: Path) -> None:
+        if new == result and not names:  # another process is a moment quicker
+            names.append(old.name)
+            monkeypatch.setattr(os, "getpid", lambda: 1)
+            convert(root, result)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", overtaken)
+    convert(root, result)
+    assert names[0].startswith(f".train.{os.uname().nodename}-")
+    assert idx.read(result / "images").shape == (30, 3, 12, 12)
+    assert left(result) == []
