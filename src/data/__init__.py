@@ -5,8 +5,9 @@ dataset     load: which data set, from where, in files of which kind; DataSet
 idx         a kind of files: four IDX files; read: one as a tensor
 image_folder a kind of files: pictures in a folder for each class
     class_folders   scan: the pictures in their order; left-out.txt
-    conversion      convert: pictures as one mapped array, by all processors; progress
+    conversion      convert: pictures as one mapped array; survey, filling, progress: its parts
     pixels          read: a picture's file as pixels, for predict too
+importing   python -m src.data import: arrays, path_list, tables
 text        a kind of files: two texts as bytes, in blocks
 order       ShardSampler: the order of an epoch; draws: random numbers of a sample
 loader      ShardedLoader: this rank's micro-batches

@@ -13,8 +13,8 @@ import torch
 
 from src import files, schema
 from src.data import class_folders, conversion, folders, idx
-from src.data.conversion import Broken
 from src.data.splits import Spec, Split, check_test
+from src.data.survey import Broken, Pictures, Shape
 from src.errors import UserError
 
 SPLITS = ("train", "test")
@@ -23,7 +23,7 @@ FILES = TRAIN + TEST
 OTHER_NAMES = ("val", "valid", "validation")  # what others call the test set
 LEAST_CLASSES = 2
 
-Found = Mapping[str, conversion.Pictures | None]
+Found = Mapping[str, Pictures | None]
 
 
 def train(folder: Path, settings: schema.Data) -> tuple[Split, Spec]:
@@ -74,9 +74,7 @@ def prepare(settings: schema.Data, wanted: tuple[str, ...], report: Callable[[st
         raise UserError(str(broken), fix=fix) from None
 
 
-def convert(
-    settings: schema.Data, found: Found, report: Callable[[str], None], shape: conversion.Shape | None = None
-) -> None:
+def convert(settings: schema.Data, found: Found, report: Callable[[str], None], shape: Shape | None = None) -> None:
     """Convert the pictures of each split, but those that are None. Raises UserError, BrokenPictures.
 
     A test set has the shape of the training set, where `shape` says none.
@@ -98,7 +96,7 @@ def convert(
 class BrokenPictures(Exception):
     """Pictures of a split that no pixels can be made of."""
 
-    def __init__(self, split: str, pictures: conversion.Pictures, reasons: dict[int, str]) -> None:
+    def __init__(self, split: str, pictures: Pictures, reasons: dict[int, str]) -> None:
         index, reason = next(iter(reasons.items()))
         more = f", and {len(reasons) - 1} more are broken" if len(reasons) > 1 else ""
         super().__init__(f"{pictures.name(index)}: {reason}{more}")

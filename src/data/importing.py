@@ -7,8 +7,8 @@ from pathlib import Path
 
 from src import files, schema
 from src.data import arrays, class_folders, folders, image_folder, path_list, tables
-from src.data.conversion import Pictures
 from src.data.image_folder import SPLITS, BrokenPictures
+from src.data.survey import Pictures
 from src.errors import UserError
 
 LISTS, ARRAYS, ROWS = (".csv", ".tsv"), (".npz",), (".parquet", ".arrow")

@@ -10,7 +10,7 @@ from pathlib import Path
 from src import files
 from src.data import pixels
 from src.data.class_folders import printable
-from src.data.conversion import Pictures
+from src.data.survey import Pictures
 from src.errors import UserError
 
 COLUMNS = {

@@ -12,8 +12,8 @@ from typing import Any
 
 from src import files
 from src.data import pixels
-from src.data.conversion import Pictures
 from src.data.path_list import ordered
+from src.data.survey import Pictures
 from src.errors import UserError
 
 PARQUET, ARROW = ".parquet", ".arrow"

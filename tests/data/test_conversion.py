@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from src import flock
-from src.data import class_folders, conversion, idx, pixels
+from src.data import class_folders, conversion, filling, idx, pixels, survey
 from src.errors import UserError
 from tests.helpers.picture_folders import draw, drawn
 
@@ -47,52 +47,6 @@ def test_the_array_holds_the_pictures_in_their_order(tmp_path: Path) -> None:
     assert left(tmp_path / "out" / "train") == []
 
 
-def test_all_grey_pictures_are_grey_and_one_in_colour_is_enough(tmp_path: Path) -> None:
-    root = draw(tmp_path, mode="L") / "train"
-    convert(root, tmp_path / "out")
-    assert conversion.shape_of(tmp_path / "out") == (12, 12)
-    drawn("red", 0).save(root / "red" / "colour.png")
-    convert(root, tmp_path / "out")
-    assert conversion.shape_of(tmp_path / "out") == (3, 12, 12)
-
-
-def test_another_size_names_both_pictures_and_the_fix(tmp_path: Path) -> None:
-    root = draw(tmp_path) / "train"
-    drawn("red", 0, (14, 12)).save(root / "red" / "large.png")
-    message = rf"{root}/red/large\.png: is 14 x 12 pixels, {root}/blue/0000\.png 12 x 12; data\.image_size=64 brings"
-    with pytest.raises(UserError, match=message):
-        convert(root, tmp_path / "out" / "train")
-    assert left(tmp_path / "out" / "train") == []
-    convert(root, tmp_path / "out" / "train", 8)
-    assert conversion.shape_of(tmp_path / "out" / "train") == (3, 8, 8)
-
-
-def test_a_size_that_the_header_hides_is_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = draw(tmp_path) / "train"
-    monkeypatch.setattr(pixels, "header", lambda source: (False, (10, 10)))
-    with pytest.raises(UserError, match=r"12 x 12 pixels, .* 10 x 10"):
-        convert(root, tmp_path / "out" / "train")
-    with pytest.raises(UserError, match="those of the training set 10 x 10"):
-        convert(root, tmp_path / "out" / "train", 0, (3, 10, 10))
-
-
-def test_broken_pictures_are_all_found(tmp_path: Path) -> None:
-    root = draw(tmp_path) / "train"
-    for name in ("blue/0000.png", "red/0029.png"):
-        (root / name).write_bytes((root / name).read_bytes()[:70])
-    with pytest.raises(conversion.Broken) as broken:
-        convert(root, tmp_path / "out" / "train")
-    assert list(broken.value.reasons) == [0, 29]
-    assert left(tmp_path / "out" / "train") == []
-    shutil.rmtree(root / "green")
-    shutil.rmtree(root / "red")
-    for file in (root / "blue").iterdir():
-        file.write_bytes(b"text")
-    with pytest.raises(conversion.Broken) as broken:  # none has a header
-        convert(root, tmp_path / "out" / "train")
-    assert len(broken.value.reasons) == 10
-
-
 def test_changed_pictures_are_converted_anew(tmp_path: Path) -> None:
     root, result = draw(tmp_path) / "train", tmp_path / "out" / "train"
     convert(root, result)
@@ -116,12 +70,12 @@ class Slow(class_folders.Pictures):
 
 
 def test_a_killed_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "CHUNK_PICTURES", 4)
+    monkeypatch.setattr(filling, "CHUNK_PICTURES", 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     root, result = draw(tmp_path) / "train", tmp_path / "out" / "train"
     pictures = class_folders.scan(root)
     if (child := os.fork()) == 0:
-        monkeypatch.setattr(conversion, "_headers", lambda *_: (False, {(12, 12): 0}))
+        monkeypatch.setattr(survey, "shape_of", lambda *_: (3, 12, 12))
         conversion.convert(Slow(**vars(pictures)), result, 0, None, nothing)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -148,6 +102,7 @@ def test_a_killed_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_a_kill_left_of_other_pictures_is_not_used(tmp_path: Path) -> None:
     root, part = draw(tmp_path) / "train", tmp_path / "out" / ".train.part"
     part.mkdir(parents=True)
+    (part / "images").touch()
     (part / "source.json").write_text('{"key": {"pictures": "others"}, "shape": [9, 9]}')
     (part / "done").write_bytes(b"\1")
     convert(root, tmp_path / "out" / "train")
@@ -171,19 +126,6 @@ def test_a_disk_that_is_too_small_or_fills_leaves_nothing(tmp_path: Path, monkey
             convert(root, result)
     assert left(result) == []
     assert not result.exists()
-
-
-def test_a_picture_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = draw(tmp_path) / "train"
-
-    def refuse(source: Any, *rest: Any) -> Any:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    for name in ("header", "read"):
-        with monkeypatch.context() as refused:
-            refused.setattr(pixels, name, refuse)
-            with pytest.raises(UserError, match=r"/blue/0000\.png: cannot be read \(Permission denied\); chmod it"):
-                convert(root, tmp_path / "out" / "train")
 
 
 class Rows:
