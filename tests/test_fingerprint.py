@@ -28,3 +28,10 @@ def test_the_length_of_a_block_shapes_the_weights_of_a_text_alone() -> None:
         chosen = [f"data.name={name}"]
         longer = fingerprint.fingerprint(config.parse([*chosen, "data.block=32"]))
         assert longer != fingerprint.fingerprint(config.parse(chosen))
+
+
+def test_the_size_of_pictures_shapes_the_weights_of_a_folder_alone() -> None:
+    assert "data.image_size" not in fingerprint.shaping(config.parse(["data.image_size=32"]))
+    chosen = ["data.name=folder"]
+    larger = fingerprint.fingerprint(config.parse([*chosen, "data.image_size=32"]))
+    assert larger != fingerprint.fingerprint(config.parse(chosen))

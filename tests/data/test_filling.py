@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from src.data import class_folders, conversion, pixels
+from src.data import class_folders, conversion, filling, pixels
 from src.data.survey import Broken
 from src.errors import UserError
 from tests.helpers.picture_folders import draw
@@ -45,3 +45,14 @@ def test_broken_pictures_are_all_found(tmp_path: Path) -> None:
     with pytest.raises(Broken) as broken:  # none has a header
         convert(root, tmp_path / "out" / "train")
     assert len(broken.value.reasons) == 10
+
+
+def test_a_chunk_with_a_broken_picture_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a kill before the error would hide it."""
+    root, result = draw(tmp_path) / "train", tmp_path / "out" / "train"
+    (root / "blue" / "0000.png").write_bytes((root / "blue" / "0000.png").read_bytes()[:70])
+    monkeypatch.setattr(filling, "CHUNK_PICTURES", 10)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(Broken):
+        convert(root, result)
+    assert (tmp_path / "out" / ".train.part" / "done").read_bytes() == b"\0\1\1"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from src import schema
 from src.data import dataset as data
@@ -227,6 +228,8 @@ def test_what_was_learnt_is_called_by_its_name(tmp_path: Path) -> None:
 
 def test_grey_pictures_of_mnist_s_size_are_not_prepared_as_mnist_s(tmp_path: Path) -> None:
     root = draw(tmp_path / "data", size=(28, 28), mode="L")
+    for file in root.rglob("*.png"):
+        ImageOps.invert(Image.open(file)).save(file)
     job = good_job(1, tmp_path, "data.name=folder", f"data.root={root}", "train.epochs=1")
     run = classify.load(job.run)
     inputs, _ = classify.inputs_of(run, "x", (root / "train" / "red" / "0002.png").read_bytes())
