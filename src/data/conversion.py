@@ -87,8 +87,8 @@ def _planned(
     free = shutil.disk_usage(part.parent).free
     if free < plan.size:
         raise UserError(
-            f"data.root: {part.parent} has {free / 1e6:,.0f} MB free, the converted pictures take "
-            f"{plan.size / 1e6:,.0f}",
+            f"data.root: {part.parent} has {free / 1e6:,.1f} MB free, the converted pictures take "
+            f"{plan.size / 1e6:,.1f}",
             fix="make room there, name another folder with data.root=, or a smaller data.image_size=",
         )
     part.mkdir()

@@ -107,9 +107,10 @@ def _headers_from(pictures: Pictures, start: int) -> Iterator[tuple[int, tuple[b
 def refuse_size(pictures: Pictures, size: Size, index: int, wanted: Size, first: int | None) -> None:
     """Raise UserError for a picture of another size than `wanted`: that of the picture `first`, or of others."""
     other = "those of the training set" if first is None else pictures.name(first)
+    side = 64 if first is not None else min(wanted)  # pictures of a model's size fit the model
     raise UserError(
         f"{pictures.name(index)}: is {size[0]} x {size[1]} pixels, {other} {wanted[0]} x {wanted[1]}",
-        fix="data.image_size=64 brings all to one size",
+        fix=f"data.image_size={side} brings all to one size",
     )
 
 

@@ -86,7 +86,7 @@ def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:
 def one(path: Path, settings: Config, sources: Sources) -> Facts:
     """The content of the page of one run."""
     content = facts.of(path, settings, ROWS)
-    pictures, why, unfit = _pictures(sources)
+    pictures, why, unfit = _pictures(sources, draws=settings.data.name != "folder")
     content["why"] |= {name: facts.plain(reason) for name, reason in why.items()}
     content["unfit"] |= unfit
     names = facts.plain(class_names(sources.spec)) if sources.spec else []
@@ -111,8 +111,11 @@ def write(file: Path, runs: list[Facts]) -> None:
     write_text(file, page.replace("null /* facts */", text, 1))
 
 
-def _pictures(sources: Sources) -> tuple[Facts, dict[str, str], dict[str, str]]:
-    """(weights to draw with, templates and the most wrong samples; why one is missing; why one does not fit)."""
+def _pictures(sources: Sources, draws: bool = True) -> tuple[Facts, dict[str, str], dict[str, str]]:
+    """(weights to draw with, templates and the most wrong samples; why one is missing; why one does not fit).
+
+    `draws`: the data may be what a drawing is prepared as, which a folder of pictures is not.
+    """
     content: Facts = {"weights": None, "templates": None, "wrong": None}
     model, module, spec = sources.model, sources.module, sources.spec
     if model is None or module is None or spec is None:
@@ -122,7 +125,7 @@ def _pictures(sources: Sources) -> tuple[Facts, dict[str, str], dict[str, str]]:
         content["templates"] = _images(gallery.grey(gallery.templates(fit, spec)[:MOST_TEMPLATES]))
     else:
         unfit["templates"] = "Weight templates need a model of one linear layer on grey pictures."
-    if fit and picture.fits(spec.shape) and spec.classes == DRAWN_CLASSES:
+    if fit and draws and picture.fits(spec.shape) and spec.classes == DRAWN_CLASSES:
         content["weights"] = {
             "weight": _base64(fit.weight),
             "bias": _base64(fit.bias),

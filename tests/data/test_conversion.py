@@ -114,7 +114,7 @@ def test_a_disk_that_is_too_small_or_fills_leaves_nothing(tmp_path: Path, monkey
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as small:
         small.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-        with pytest.raises(UserError, match="has 0 MB free, the converted pictures take 0; make room there"):
+        with pytest.raises(UserError, match=r"has 0\.0 MB free, the converted pictures take 0\.0; make room there"):
             convert(root, result)
 
     def full(*arguments: Any) -> int:

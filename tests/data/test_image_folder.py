@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.evaluation import evaluate
 from src.export import weights
 from src.predict import classify
+from src.report import page
 from src.run import trained
 from src.run.layout import read_status
 from src.world.world import World
@@ -70,7 +71,7 @@ def test_the_test_pictures_alone_for_a_trained_model(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "two" / "test")
     draw(tmp_path / "two", size=(14, 14))
     shutil.rmtree(tmp_path / "two" / "train")
-    with pytest.raises(UserError, match="is 14 x 14 pixels, those of the training set 12 x 12"):
+    with pytest.raises(UserError, match=r"is 14 x 14 pixels, those of the training set 12 x 12; data\.image_size=12"):
         data.load_test(settings(tmp_path / "two"), spec, lambda _: None)
 
 
@@ -230,8 +231,13 @@ def test_grey_pictures_of_mnist_s_size_are_not_prepared_as_mnist_s(tmp_path: Pat
     root = draw(tmp_path / "data", size=(28, 28), mode="L")
     for file in root.rglob("*.png"):
         ImageOps.invert(Image.open(file)).save(file)
+    for number in range(7):  # ten classes: a report of digits has a box to draw in
+        shutil.copytree(root / "train" / "red", root / "train" / f"z{number}")
     job = good_job(1, tmp_path, "data.name=folder", f"data.root={root}", "train.epochs=1")
     run = classify.load(job.run)
     inputs, _ = classify.inputs_of(run, "x", (root / "train" / "red" / "0002.png").read_bytes())
     train = data.load(run.settings.data, World(), lambda _: None).train
     assert torch.equal(inputs[0], train.inputs[20])
+    content = page.one(job.run, run.settings, page.sources_of(job.run, run.settings))
+    assert content["weights"] is None
+    assert content["unfit"]["draw"].startswith("Drawing needs")
