@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one set of packages at a time
-.PHONY: help setup setup-dev setup-export setup-bench train test test-all test-slurm test-container lint check drill bench scale doctor image lock clean
+.PHONY: help setup setup-dev setup-export setup-import setup-bench train test test-all test-slurm test-container lint check drill bench scale doctor image lock clean
 
 PYTHON ?= python3
 RANKS ?= 4
@@ -18,6 +18,7 @@ help: ## print the targets
 setup: .venv/.synced-user ## install what a user needs into .venv
 setup-dev: .venv/.synced-dev ## ... and what `make test` and `make check` need
 setup-export: .venv/.synced-export ## ... and what `python -m src.export` needs
+setup-import: .venv/.synced-import ## ... and what `python -m src.data import` of Parquet and Arrow files needs
 setup-bench: .venv/.synced-bench ## ... and the peers that `make bench` compares with
 
 train: .venv/.synced-user ## train on 4 processes (RANKS=2, ARGS="train.epochs=1 ...")
@@ -73,8 +74,9 @@ LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.11
 
 lock: | $(UV) ## renew the pinned requirements from pyproject.toml
 	@$(LOCK) -o requirements.lock
-	@$(LOCK) --group dev --extra export -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) --group dev --extra export --extra import -c requirements.lock -o requirements-dev.lock
 	@$(LOCK) --extra export -c requirements.lock -o requirements-export.lock
+	@$(LOCK) --extra import -c requirements.lock -o requirements-import.lock
 	@$(LOCK) --group bench -c requirements.lock -o requirements-bench.lock
 
 clean: ## remove what make and the tools made, never data or runs

@@ -51,10 +51,15 @@ def epoch(number: int, epochs: int) -> str:
 def line(reading: Reading, columns: int, drawn: tuple[str, str] = DRAWN_ASCII) -> str:
     """The numbers that fit, most important first (epoch, loss, speed), and a drawing if there is room; never wider."""
     text = next((text for text in _shorter(reading) if len(text) <= columns), "")
+    return with_drawing(text, reading.done, columns, drawn)
+
+
+def with_drawing(text: str, done: float, columns: int, drawn: tuple[str, str] = DRAWN_ASCII) -> str:
+    """The text, and how much is done of 1 as a drawing if there is room."""
     room = columns - len(text) - 2
     if not text or room < LEAST_DRAWING:
-        return text
-    full = round(room * min(reading.done, 1.0))
+        return text[: max(columns, 0)]
+    full = round(room * min(done, 1.0))
     return f"{text}  {drawn[0] * full}{drawn[1] * (room - full)}"
 
 
@@ -101,12 +106,22 @@ class Bar:
 
     def show(self, reading: Reading) -> None:
         """Draw it, unless it was drawn just now, nobody looks, or another job has the terminal."""
+        if self._may_draw():
+            self._shown = line(reading, self._columns() - 1, self._drawn)
+            self._write(f"\r\x1b[K{self._shown}")
+
+    def draw(self, text: str, done: float) -> None:
+        """The same for any text, and how much is done of 1."""
+        if self._may_draw():
+            self._shown = with_drawing(text, done, self._columns() - 1, self._drawn)
+            self._write(f"\r\x1b[K{self._shown}")
+
+    def _may_draw(self) -> bool:
         now = time.monotonic()
         if now - self._time < PAUSE_SECONDS or is_stuck(self._stream) or self._in_background():
-            return
+            return False
         self._time = now
-        self._shown = line(reading, self._columns() - 1, self._drawn)
-        self._write(f"\r\x1b[K{self._shown}")
+        return True
 
     def print(self, text: str) -> None:
         """A line that stays, above the bar."""

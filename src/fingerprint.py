@@ -24,6 +24,7 @@ def shaping(settings: Config, code: str = "") -> dict[str, Any]:
     chosen |= {"optim.decay_share"} if settings.optim.schedule == "wsd" else set()
     chosen |= {"optim.betas"} if settings.optim.name == "adamw" else set()
     chosen |= {"data.validation"} if settings.data.validation else set()
+    chosen |= {"data.image_size"} if settings.data.name == "folder" else set()
     chosen |= {"data.block"} if settings.data.name in TEXTS else set()
     chosen |= {"data.shuffle"} if settings.data.shuffle != "full" else set()
     chosen.add("train.shards" if settings.train.sync == "bitwise" else "train.micro_batch_size")

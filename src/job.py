@@ -105,8 +105,10 @@ class Job:
                 return self.metrics or evaluator.test(state.module, state.average.module)
             with self.checkpoints.best(state):
                 metrics = evaluator.test(state.module, state.average.module)
-        self.tracker.evaluation(TEST, state.progress, metrics)
-        self.console.evaluation(TEST, state.progress, f"{metrics}  (best.pt, step {state.progress.best_step})")
+        if self.dataset.has_test:
+            self.tracker.evaluation(TEST, state.progress, metrics)
+        kind = TEST if self.dataset.has_test else VALIDATION
+        self.console.evaluation(kind, state.progress, f"{metrics}  (best.pt, step {state.progress.best_step})")
         return metrics
 
     def conclude(self) -> None:
@@ -285,11 +287,12 @@ def banner(
     """What is going to run, and where: a text for each label."""
     train = settings.train
     ranks = f"{world.size} rank{'s' if world.size > 1 else ''}"
+    test = len(dataset.test) if dataset.has_test else "no"
     held_out = "" if dataset.validation is None else f", {len(dataset.validation)} {VALIDATION}"
     rows = {
         "world": f"{ranks}, {world.device.type}, backend {world.backend}, {train.threads} thread(s) each",
         "sync": gradients,
-        "data": f"{dataset.name}: {len(dataset.train)} training{held_out} and {len(dataset.test)} test samples",
+        "data": f"{dataset.name}: {len(dataset.train)} training{held_out} and {test} test samples",
         "best": f"best.pt is chosen on the {f'{VALIDATION} samples' if held_out else 'test set (data.validation=0)'}",
         "batch": f"global {train.global_batch_size} = {ranks} x {train.global_batch_size / world.size:g}",
         "track": tracker,

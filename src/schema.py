@@ -41,11 +41,12 @@ class Data:
 
     name: str = key(
         "mnist",
-        "data set; idx = your own four IDX files in <root>/IDX/raw, text = your own texts in <root>/text",
+        "data set; folder = your own pictures in <root>/train/CLASS and <root>/test/CLASS, idx = your own four IDX "
+        "files in <root>/IDX/raw, text = your own texts in <root>/text",
         choices=(
             *("mnist", "fashion_mnist", "kmnist"),
             *("emnist_letters", "emnist_balanced", "emnist_byclass", "emnist_bymerge", "emnist_digits", "emnist_mnist"),
-            *("digits", "idx", "text", "sums"),
+            *("digits", "folder", "idx", "text", "sums"),
         ),
         fingerprinted=True,
     )
@@ -62,6 +63,9 @@ class Data:
         "chosen on them; 0 = on the test set",
         minimum=0,
         below=2**63,
+    )
+    image_size: int = key(
+        0, "folder: both sides of a picture, which fills them; 0 = the size that all have", minimum=0, below=65536
     )
     block: int = key(64, "text: bytes of a sample; each has the byte that follows as its target", minimum=1)
     shuffle: str = key(

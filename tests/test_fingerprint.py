@@ -33,3 +33,10 @@ def test_the_length_of_a_block_shapes_the_weights_of_a_text_alone() -> None:
 def test_a_shuffle_in_blocks_shapes_the_weights_and_the_default_is_no_part() -> None:
     assert "data.shuffle" not in fingerprint.shaping(config.parse([])), "runs from before it was there keep their names"
     assert fingerprint.shaping(config.parse(["data.shuffle=blocks"]))["data.shuffle"] == "blocks"
+
+
+def test_the_size_of_pictures_shapes_the_weights_of_a_folder_alone() -> None:
+    assert "data.image_size" not in fingerprint.shaping(config.parse(["data.image_size=32"]))
+    chosen = ["data.name=folder"]
+    larger = fingerprint.fingerprint(config.parse([*chosen, "data.image_size=32"]))
+    assert larger != fingerprint.fingerprint(config.parse(chosen))

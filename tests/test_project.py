@@ -99,7 +99,7 @@ def test_only_models_and_data_sets_know_classes_shapes_and_scales() -> None:
 
 
 # Each starts in a tenth of the time without torch; src.doctor too, once its checks are imported after its arguments.
-COMMANDS = ("train", "evaluate", "export", "predict", "report", "status", "track", "doctor", "drill")
+COMMANDS = ("train", "evaluate", "export", "predict", "report", "status", "track", "doctor", "drill", "data")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

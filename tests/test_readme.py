@@ -14,6 +14,7 @@ from PIL import Image
 from src import config, schema
 from src.fingerprint import fingerprint
 from tests.helpers.once import made_once
+from tests.helpers.picture_folders import draw
 from tests.helpers.ranks import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -85,6 +86,7 @@ def test_its_training_commands_train(command: str, mnist: str, tmp_path: Path) -
 
 # What is added to each command, to make it quick and to write outside this checkout.
 ASIDE = {
+    "src.data": "",
     "src.doctor": "run.root={folder} --only cores",
     "src.status": "{root}",
     "src.report": "--file {folder}/report.html",
@@ -100,6 +102,7 @@ ASIDE = {
 def test_its_commands_on_a_run_work(command: str, run: Path, tmp_path: Path) -> None:
     Image.linear_gradient("L").save(tmp_path / "photo.jpg")
     command = command.replace(RUN, str(run)).replace("photo.jpg", str(tmp_path / "photo.jpg"))
+    command = command.replace(" pets ", f" {draw(tmp_path / 'pets')} ") if " pets " in command else command
     aside = "" if "--follow" in command else ASIDE[command.split()[2]]
     assert call(f"{command} {aside}".format(folder=tmp_path, root=run.parent))
 

@@ -16,7 +16,8 @@ EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependenc
 LOCKS = {
     "requirements.lock": USER,
     "requirements-export.lock": USER + EXTRAS["export"],
-    "requirements-dev.lock": USER + EXTRAS["export"] + GROUPS["dev"],
+    "requirements-import.lock": USER + EXTRAS["import"],
+    "requirements-dev.lock": USER + EXTRAS["export"] + EXTRAS["import"] + GROUPS["dev"],
     "requirements-bench.lock": USER + GROUPS["bench"],
 }
 

@@ -6,6 +6,11 @@ dataset     load: which data set, from where, in files of which kind; DataSet
     column      Column: samples that are read as a tensor where they are taken; labels: their classes
 idx         a kind of files: four IDX files; read: one as a tensor
 emnist      kinds of files: EMNIST's splits
+image_folder a kind of files: pictures in a folder for each class
+    class_folders   scan: the pictures in their order; left-out.txt
+    conversion      convert: pictures as one mapped array; survey, filling, progress: its parts
+    pixels          read: a picture's file as pixels, for predict too
+importing   python -m src.data import: arrays, path_list, tables
 text        a kind of files: texts as bytes, in blocks
 order       Permutation, ShardSampler: the order of an epoch; draws: random numbers of a sample
     blocks      BlockOrder: an order for data larger than memory

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from src import schema
 from src.addresses import without_secrets
-from src.data import download, emnist, folders, idx, labels, remembered, text
+from src.data import download, emnist, folders, idx, image_folder, labels, remembered, text
 from src.data.held_out import hold_out
 from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
@@ -24,6 +24,7 @@ FOLDERS = {
     "idx": "IDX/raw",
     "text": "text",
     "sums": "sums",
+    "folder": "converted",
 } | dict.fromkeys(emnist.KINDS, "EMNIST/raw")
 
 # SHA-256 of the unpacked files, for those that torchvision's checksums of the packed ones do not reach.
@@ -69,17 +70,22 @@ class TestSet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet(TestSet):
-    """The training samples too; `name` is what is trained on. `validation` are those of data.validation."""
+    """The training samples too; `name` is what is trained on. `validation` are those of data.validation.
+
+    Without test files, `has_test` is False, and the samples that are held out are the test set too.
+    """
 
     train: Split
     validation: Split | None = None
+    has_test: bool = True
 
     def held_out(self, share: float, seed: int) -> "DataSet":
         """With this share of the training samples, or so many, held out; the same for 0. Raises UserError."""
         if not share:
             return self
         train, validation = hold_out(self.train, share, seed)
-        return dataclasses.replace(self, train=train, validation=validation)
+        test = self.test if self.has_test else validation
+        return dataclasses.replace(self, train=train, validation=validation, test=test)
 
     @property
     def headline(self) -> str:
@@ -111,16 +117,19 @@ def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> 
     The first rank of each node fetches and checks the files; all map them, so that a node holds one copy
     in its page cache. Raises UserError.
     """
-    prepared = world.each_node_decides(lambda: prepare(settings, report))
+    wanted = () if has_test(settings) or not settings.validation else kind_of(settings).TRAIN
+    prepared = world.each_node_decides(lambda: prepare(settings, report, wanted))
     if any(other.checksums != prepared[0].checksums for other in prepared):
         seen = ", ".join(f"{other.name}" for other in prepared)
         raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen})", fix="give all the same")
     first = prepared[0]
     chosen = dataclasses.replace(settings, name=first.name)
-    train, test, spec = _both(chosen)
+    is_alone = bool(wanted) and chosen.name == settings.name
+    train, test, spec = _train_alone(chosen) if is_alone else _both(chosen)
     for line in _notes(chosen, spec) if world.rank == 0 else []:
         report(line)
-    return DataSet(name=first.name, train=train, test=test, spec=spec, checksums=first.checksums, note=first.note)
+    facts: dict[str, Any] = {"checksums": first.checksums, "note": first.note, "has_test": not is_alone}
+    return DataSet(name=first.name, train=train, test=test, spec=spec, **facts)
 
 
 def _notes(settings: schema.Data, spec: Spec) -> list[str]:
@@ -134,9 +143,22 @@ def load_test(settings: schema.Data, spec: Spec, report: Callable[[str], None]) 
     """The test samples alone, for a model trained on data of this `spec`; renders nothing. Raises UserError."""
     settings = dataclasses.replace(settings, fallback="none")
     kind = kind_of(settings)
-    checksums = prepare(settings, report, kind.TEST).checksums
+    checksums = prepare(settings, report, kind.TEST, spec).checksums
     test = kind.test(folder(settings), settings, spec)
     return TestSet(name=settings.name, test=test, spec=spec, checksums=checksums)
+
+
+def has_test(settings: schema.Data) -> bool:
+    """Whether the user's own data have a test set; without one data.validation takes its place. Raises UserError."""
+    if settings.name == "folder":
+        return image_folder.has_test(settings)
+    test = kind_of(settings).TEST
+    return settings.name not in ("idx", "text") or len(missing(settings, test)) < len(test)
+
+
+def _train_alone(settings: schema.Data) -> tuple[Split, Split, Spec]:
+    train, spec = kind_of(settings).train(folder(settings), settings)
+    return train, train, spec
 
 
 def _both(settings: schema.Data) -> tuple[Split, Split, Spec]:
@@ -147,6 +169,8 @@ def _both(settings: schema.Data) -> tuple[Split, Split, Spec]:
 
 def kind_of(settings: schema.Data) -> Kind:
     """The kind of files that the data set has."""
+    if settings.name == "folder":
+        return image_folder
     if settings.name in schema.TEXTS:
         return text
     return emnist.KINDS.get(settings.name, idx)
@@ -159,6 +183,8 @@ def rendered(settings: schema.Data) -> str:
 
 def folder(settings: schema.Data) -> Path:
     """Where the raw files of the data set are."""
+    if settings.name == "folder":
+        return image_folder.folder_of(settings)
     return Path(settings.root) / FOLDERS[settings.name]
 
 
@@ -194,9 +220,16 @@ def answering(settings: schema.Data, seconds: float) -> str:
     return next((mirror for mirror in asked if download.answers(mirror, packed, seconds)), "")
 
 
-def prepare(settings: schema.Data, report: Callable[[str], None], wanted: tuple[str, ...] = ()) -> _Prepared:
-    """Make sure that the files, or those wanted, are there and whole; on the first rank of a node. Raises UserError."""
-    if missing(settings, wanted):
+def prepare(
+    settings: schema.Data, report: Callable[[str], None], wanted: tuple[str, ...] = (), spec: Spec | None = None
+) -> _Prepared:
+    """Make sure that the files, or those wanted, are there and whole; on the first rank of a node. Raises UserError.
+
+    `spec` is what a model was trained on, where the test files alone are wanted.
+    """
+    if settings.name == "folder":
+        image_folder.prepare(settings, wanted, report, spec)
+    elif missing(settings, wanted):
         try:
             _provide(settings, report)
         except Unreachable as error:

@@ -22,7 +22,7 @@ TRAIN: tuple[str, ...] = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST: tuple[str, ...] = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES = TRAIN + TEST
 
-BYTES = 0x08
+BYTES, INTEGERS = 0x08, 0x0C
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -68,6 +68,11 @@ def stored_of(raw: Path, inputs: str, targets: str) -> Split:
     if len(stored) == 0:
         raise UserError(f"{raw / targets}: holds no samples")
     return Split(samples, stored)
+
+
+def header(shape: tuple[int, ...], kind: int = BYTES) -> bytes:
+    """What comes before the numbers of an array; `kind` is a key of TYPES."""
+    return bytes((0, 0, kind, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape)
 
 
 def read(file: Path) -> Rows:

@@ -73,6 +73,11 @@ def classes_of(labels: Rows, known: Tensor | None) -> Rows:
     return column[:] if len(column) <= LISTED else column
 
 
+def renumbered(classes: Rows, places: Tensor) -> Rows:
+    """Classes (n,) int64 by other numbers: `places` (C,) int64 of each."""
+    return places[classes] if isinstance(classes, Tensor) else classes.then(lambda rows: places[rows])
+
+
 def refuse_unknown(file: Path, labels: Rows, known: Tensor) -> None:
     """Raise UserError for a test label that no training sample has."""
     missing = [label for label in distinct(labels).tolist() if label not in {*known.tolist()}]

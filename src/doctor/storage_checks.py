@@ -1,6 +1,7 @@
 """Checks of storage: the data set, the run's directory, free space."""
 
 import errno
+import math
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from src import files, flock, schema
 from src.addresses import without_secrets
 from src.data import dataset as data
+from src.data import image_folder
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.doctor.model_size import parameters
 from src.flock import NoLocks
@@ -46,6 +48,8 @@ def in_the_way(path: Path) -> str:
 def dataset(plan: Plan) -> Finding:
     """Whether the data set is there and undamaged, or what the job would do without it."""
     chosen, raw = plan.settings.data, data.folder(plan.settings.data)
+    if chosen.name == "folder":
+        return _pictures(chosen, raw)
     if not data.missing(chosen):
         if plan.checksums and (names := data.altered(chosen)):
             return red(
@@ -71,6 +75,28 @@ def dataset(plan: Plan) -> Finding:
         )
     fix = f"copy {wanted} into {raw}, or data.mirrors=[FOLDER]"
     return _absent(chosen, f"{chosen.name}: not in {raw}, and no mirror answers", fix)
+
+
+def _pictures(chosen: schema.Data, converted: Path) -> Finding:
+    """Whether the pictures of class folders are converted, or how many will be."""
+    ready, count = image_folder.state(chosen)
+    if ready:
+        return green(f"folder: {count:,} pictures in {chosen.root}, converted in {converted}")
+    if not os.access(existing(converted), os.W_OK):
+        fix = f"python -m src.data import {chosen.root} --to FOLDER"
+        return red(f"data.root={chosen.root}: {existing(converted)} is not writable", fix)
+    return yellow(
+        f"folder: {count:,} pictures in {chosen.root} will be converted into {converted}",
+        f"no action needed; python -m src.data import {chosen.root} does it before the job",
+    )
+
+
+def _data_bytes(chosen: schema.Data) -> int:
+    """What a data set that is not there yet may take."""
+    if chosen.name != "folder":
+        return DATA_BYTES if data.missing(chosen) else 0
+    ready, count = image_folder.state(chosen)
+    return 0 if ready else count * math.prod(image_folder.assumed(chosen).shape)
 
 
 def _absent(chosen: schema.Data, text: str, fix: str) -> Finding:
@@ -177,7 +203,7 @@ def disk(plan: Plan) -> Finding:
     weights = 4 * parameters(settings)
     # Each holds the weights and at most two moments of the optimizer; a new one is written before an old one goes.
     need = (settings.checkpoint.keep + 2) * 3 * weights + SPARE_BYTES
-    data_need = DATA_BYTES if data.missing(settings.data) else 0
+    data_need = _data_bytes(settings.data)
     root, data_root = existing(Path(settings.run.root)), existing(Path(settings.data.root))
     if root.stat().st_dev == data_root.stat().st_dev:
         need, data_need = need + data_need, 0

@@ -66,6 +66,8 @@ def facts(run: Trained, metrics: Metrics) -> dict[str, str]:
     }
     if run.settings.data.name in picture.DATA and picture.fits(spec.shape):
         known["preparation"] = picture.PREPARATION
+    if spec.names:
+        known["classes"] = json.dumps(spec.names)
     return {name: str(value) for name, value in known.items()}
 
 

@@ -10,6 +10,7 @@ One file is a model. The job asks it for these module-level names (docs/your-mod
     augment             optional: (inputs, targets, draws) -> inputs, or (inputs, targets); training only
     parameter_groups    optional: (module, settings) -> a list of parameter groups as torch.optim takes them
     probabilities       optional: (module, inputs) -> (n, classes); the default is the softmax of module(inputs)
+    enough              optional: (metrics by name) -> whether the training ends after this evaluation
     prepare             optional: (thing, data) -> inputs (1, *shape), from the bytes of a picture or a text
 
 Inputs reach the file as they are stored (bytes): scaling is the model's first line.

@@ -13,7 +13,7 @@ from src import model_file
 from src.models.contract import Model, kind_of
 
 REQUIRED = {"build": 2, "loss": 3}  # how many arguments the job calls each with
-OPTIONAL = {"measure": 3, "augment": 3, "parameter_groups": 2, "probabilities": 2, "prepare": 2}
+OPTIONAL = {"measure": 3, "augment": 3, "parameter_groups": 2, "probabilities": 2, "prepare": 2, "enough": 1}
 
 
 def load(path: Path, values: dict[str, Any]) -> Model:

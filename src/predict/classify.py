@@ -64,21 +64,27 @@ def classify(run: Trained, name: str, data: bytes) -> dict[str, Any]:
         chances = run.model.probabilities(run.module, inputs)[0]
     most = chances.topk(min(2, len(chances)))
     (first, *second), (chance, *less) = most.indices.tolist(), most.values.tolist()
-    result = {"file": name, "class": first, "probability": round(chance, 6)}
+    result = {"file": name, "class": first} | _named(run, "name", first) | {"probability": round(chance, 6)}
     if second:
-        result |= {"runner_up": second[0], "runner_up_probability": round(less[0], 6)}
+        result |= {"runner_up": second[0]} | _named(run, "runner_up_name", second[0])
+        result |= {"runner_up_probability": round(less[0], 6)}
     return result | {"preparation": preparation}
 
 
+def _named(run: Trained, key: str, label: int) -> dict[str, str]:
+    """What the class is called, where its data has names."""
+    return {key: run.spec.name(label)} if run.spec.names else {}
+
+
 def inputs_of(run: Trained, name: str, data: bytes) -> tuple[Tensor, str]:
-    """(inputs (1, *shape), how they were made): by the model's `prepare`, as MNIST's, or resized.
+    """(inputs (1, *shape), how they were made): by the model's `prepare`, as MNIST's, or as a folder of pictures.
 
     Raises BadInput, and UserError for a model whose `prepare` breaks the contract.
     """
     if gallery.has_prepare(run.model):
         return _prepared(run, name, data), "prepare"
     shape = run.spec.shape
-    if picture.fits(shape):
+    if picture.fits(shape) and run.settings.data.name != "folder":
         prepared = picture.read(name, data)
         return prepared.pixels.view(1, *shape), prepared.description
     resized = picture.resized(name, data, shape)
@@ -100,8 +106,9 @@ def _prepared(run: Trained, name: str, data: bytes) -> Tensor:
 
 
 def line(result: dict[str, Any]) -> str:
-    """For people: `a.png: 1 (98.7 %), then 7 (0.9 %)  [dark on light]`."""
-    text = f"{result['file']}: {result['class']} ({100 * result['probability']:.1f} %)"
+    """For people: `a.png: 1 (98.7 %), then 7 (0.9 %)  [dark on light]`; `photo.jpg: cat (98.7 %), ...` by names."""
+    text = f"{result['file']}: {result.get('name', result['class'])} ({100 * result['probability']:.1f} %)"
     if "runner_up" in result:
-        text += f", then {result['runner_up']} ({100 * result['runner_up_probability']:.1f} %)"
+        second = result.get("runner_up_name", result["runner_up"])
+        text += f", then {second} ({100 * result['runner_up_probability']:.1f} %)"
     return f"{text}  [{result['preparation']}]"

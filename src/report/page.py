@@ -33,6 +33,7 @@ WRONG = 24
 SIDE = 32  # pictures of larger sides are thinned
 MOST_TEMPLATES = 40
 DRAWN_CLASSES = 10
+MOST_NAMES, LONGEST_NAME = 1000, 40  # of classes, on the page
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,18 @@ def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:
 def one(path: Path, settings: Config, sources: Sources) -> Facts:
     """The content of the page of one run."""
     content = facts.of(path, settings, ROWS)
-    pictures, why, unfit = _pictures(sources)
+    pictures, why, unfit = _pictures(sources, draws=settings.data.name != "folder")
     content["why"] |= {name: facts.plain(reason) for name, reason in why.items()}
     content["unfit"] |= unfit
-    return content | {"checkpoint": sources.checkpoint} | pictures
+    names = facts.plain(class_names(sources.spec)) if sources.spec else []
+    return content | {"checkpoint": sources.checkpoint, "classes": names} | pictures
+
+
+def class_names(spec: Spec) -> list[str]:
+    """What the classes are called, cut to a length that a table can show; [] where they are numbers, or very many."""
+    if len(spec.names) > MOST_NAMES:
+        return []
+    return [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in spec.names]
 
 
 def write(file: Path, runs: list[Facts]) -> None:
@@ -102,8 +111,11 @@ def write(file: Path, runs: list[Facts]) -> None:
     write_text(file, page.replace("null /* facts */", text, 1))
 
 
-def _pictures(sources: Sources) -> tuple[Facts, dict[str, str], dict[str, str]]:
-    """(weights to draw with, templates and the most wrong samples; why one is missing; why one does not fit)."""
+def _pictures(sources: Sources, draws: bool = True) -> tuple[Facts, dict[str, str], dict[str, str]]:
+    """(weights to draw with, templates and the most wrong samples; why one is missing; why one does not fit).
+
+    `draws`: the data may be what a drawing is prepared as, which a folder of pictures is not.
+    """
     content: Facts = {"weights": None, "templates": None, "wrong": None}
     model, module, spec = sources.model, sources.module, sources.spec
     if model is None or module is None or spec is None:
@@ -113,7 +125,7 @@ def _pictures(sources: Sources) -> tuple[Facts, dict[str, str], dict[str, str]]:
         content["templates"] = _images(gallery.grey(gallery.templates(fit, spec)[:MOST_TEMPLATES]))
     else:
         unfit["templates"] = "Weight templates need a model of one linear layer on grey pictures."
-    if fit and picture.fits(spec.shape) and spec.classes == DRAWN_CLASSES:
+    if fit and draws and picture.fits(spec.shape) and spec.classes == DRAWN_CLASSES:
         content["weights"] = {
             "weight": _base64(fit.weight),
             "bias": _base64(fit.bias),

@@ -15,6 +15,9 @@ function picture(images, index, label, paint) {
   return canvas;
 }
 
+// What a class is called.
+const named = (run, label) => (run.classes && run.classes[label] !== undefined ? run.classes[label] : String(label));
+
 const photo = (values) => (values.length === 3 ? [...values, 255] : [values[0], values[0], values[0], 255]);
 const FOR = [214, 96, 10], AGAINST = [38, 110, 190];
 // 128 is 0: clear, so that the page's background shows through.
@@ -25,7 +28,7 @@ function templates(run) {
   const images = { ...run.templates, bytes: bytes(run.templates.bytes) };
   const tiles = make("div", { class: "tiles templates", style: "--columns: 10" });
   for (let label = 0; label < images.shape[0]; label += 1) {
-    tiles.append(make("figure", {}, picture(images, label, `Weights for class ${label}`, signed), make("figcaption", {}, String(label))));
+    tiles.append(make("figure", {}, picture(images, label, `Weights for class ${named(run, label)}`, signed), make("figcaption", {}, named(run, label))));
   }
   const key = (colour, words) => make("span", { class: "key" }, make("i", { style: `background: rgb(${colour})` }), words);
   content("templates").append(
@@ -41,17 +44,17 @@ function confusion(run) {
   const most = Math.max(1, ...counts.flatMap((line, truth) => line.filter((_, guess) => guess !== truth)));
   const heat = make("table", { class: "heat" },
     make("caption", {}, `Rows: the truth; columns: the guess. The last step's weights after epoch ${run.result.epoch}: ${outcome(run)}; the red of each error grows with the root of its count.`),
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, ""), ...counts.map((_, guess) => make("th", { scope: "col" }, String(guess))))));
-  heat.append(make("tbody", {}, ...counts.map((line, truth) => make("tr", {}, make("th", { scope: "row" }, String(truth)), ...line.map((count, guess) => {
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, ""), ...counts.map((_, guess) => make("th", { scope: "col" }, named(run, guess))))));
+  heat.append(make("tbody", {}, ...counts.map((line, truth) => make("tr", {}, make("th", { scope: "row" }, named(run, truth)), ...line.map((count, guess) => {
     const share = guess === truth ? count / Math.max(1, row[truth]) : Math.sqrt(count / most);
-    const tip = `${truth} taken for ${guess}: ${count} of ${row[truth]}`;
+    const tip = `${named(run, truth)} taken for ${named(run, guess)}: ${count} of ${row[truth]}`;
     return make("td", { class: guess === truth ? "right" : count ? "" : "none", style: `--share: ${share.toFixed(3)}`, title: tip }, String(count));
   })))));
   const score = (share) => make("td", {}, Number.isFinite(share) ? percent(share, 1) : "\u2013",
     make("div", { class: "bar", "aria-hidden": "true" }, make("i", { style: `--share: ${share || 0}` })));
   const scores = counts.map((line, label) => {
     const others = line.map((count, guess) => (guess === label ? -1 : count)), worst = others.indexOf(Math.max(...others));
-    return [String(label), whole(row[label]), score(line[label] / column[label]), score(line[label] / row[label]), others[worst] > 0 ? `${worst} (${others[worst]} times)` : "\u2013"];
+    return [named(run, label), whole(row[label]), score(line[label] / column[label]), score(line[label] / row[label]), others[worst] > 0 ? `${named(run, worst)} (${others[worst]} times)` : "\u2013"];
   });
   content("confusion").append(heat, table(["class", "samples", "precision", "recall", "most often taken for"], scores, "scores"));
 }
@@ -62,12 +65,12 @@ function wrong(run) {
   if (!run.wrong.rows.length) return missing("wrong", "No sample: the whole test set is classified right.");
   const tiles = make("div", { class: "tiles wrongs", style: "--columns: 8" });
   run.wrong.rows.forEach(([index, truth, guess, probability], at) => {
-    const words = `Test image ${index}: is ${truth}, guessed ${guess} with ${percent(probability, 1)}`;
+    const words = `Test image ${index}: is ${named(run, truth)}, guessed ${named(run, guess)} with ${percent(probability, 1)}`;
     const size = images.bytes.length / run.wrong.rows.length;
     const canvas = images.shape[0] ? picture(images, at, words, photo) : make("span", {}, `image ${index}`);
     const tile = run.weights ? make("button", { title: "Classify it in the drawing box", "data-index": index }, canvas) : canvas;
     if (run.weights) tile.addEventListener("click", () => window.classify(images.bytes.slice(at * size, (at + 1) * size), words));
-    tiles.append(make("figure", {}, tile, make("figcaption", {}, `is ${truth}, guessed ${guess}`, make("small", {}, percent(probability, 1)))));
+    tiles.append(make("figure", {}, tile, make("figcaption", {}, `is ${named(run, truth)}, guessed ${named(run, guess)}`, make("small", {}, percent(probability, 1)))));
   });
   const lead = `The ${run.wrong.rows.length} test images whose wrong class has the highest probability under ${run.checkpoint}.${run.weights ? " Choose one to see all its probabilities." : ""}`;
   content("wrong").append(make("p", { class: "lead" }, lead), tiles);

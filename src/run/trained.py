@@ -1,5 +1,6 @@
 """A run's trained model, read back: what every command that uses one begins with."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from src.errors import Damaged, UserError
 from src.models import Model
 from src.run import archive, checkpoint, layout
 from src.schema import Config
+from src.world.world import World
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,13 @@ def load(
 def test_of(run: Trained) -> TestSet:
     """The test samples that the run's settings mean, if they are of the kind that the model was trained on.
 
-    Its other files need not be there. Raises UserError; renders no digits in the place of what is not there.
+    Its other files need not be there, unless the test set is held out of them. Raises UserError; renders no digits in
+    the place of what is not there.
     """
-    return datasets.load_test(run.settings.data, run.spec, print)
+    data = dataclasses.replace(run.settings.data, fallback="none")
+    if data.validation and not datasets.has_test(data):
+        return datasets.load(data, World(), print).held_out(data.validation, run.settings.train.seed)
+    return datasets.load_test(data, run.spec, print)
 
 
 def _model_of(path: Path, settings: Config, chosen: Path | None) -> Path:

@@ -23,23 +23,36 @@ def pictures(model: Model, module: nn.Module, spec: Spec, test: Split, metrics: 
         content: dict[str, Any] = {}
         confusion = results.square(metrics.tables.get("confusion"))
         if confusion and len(confusion) <= LARGEST_CONFUSION:
-            columns = ["truth", *(f"guess {label}" for label in range(len(confusion)))]
-            rows = [[truth, *row] for truth, row in enumerate(confusion)]
+            columns = ["truth", *(f"guess {_name(spec, label)}" for label in range(len(confusion)))]
+            rows = [[_name(spec, truth), *row] for truth, row in enumerate(confusion)]
             content["confusion"] = wandb.Table(columns=columns, data=rows)
         if gallery.are_pictures(spec) and gallery.classifies(model, module, spec):
             content["most_wrong"] = wandb.Table(
                 columns=["image", "index", "truth", "guess", "probability"],
                 data=[
-                    [_image(wandb, test.inputs[row.index]), row.index, row.truth, row.guess, row.probability]
+                    [
+                        _image(wandb, test.inputs[row.index]),
+                        row.index,
+                        _name(spec, row.truth),
+                        _name(spec, row.guess),
+                        row.probability,
+                    ]
                     for row in gallery.most_wrong(model, module, test, WRONG)
                 ],
             )
         if fit := gallery.linear(model, module, spec):
             grey = gallery.grey(gallery.templates(fit, spec)[:MOST_TEMPLATES]).numpy()
-            content["templates"] = [wandb.Image(picture, caption=str(label)) for label, picture in enumerate(grey)]
+            content["templates"] = [
+                wandb.Image(picture, caption=spec.name(label)) for label, picture in enumerate(grey)
+            ]
         return content
 
     return make
+
+
+def _name(spec: Spec, label: int) -> str | int:
+    """What a class is called; its number where the data has no names, which a table sorts as numbers."""
+    return spec.name(label) if spec.names else label
 
 
 def _image(wandb: Any, picture: Tensor) -> Any:

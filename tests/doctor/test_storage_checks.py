@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from src import config
-from src.data import idx, remembered
-from src.doctor import examination, storage_checks
+from src.data import dataset as data
+from src.data import idx, image_folder, remembered
+from src.doctor import examination, model_size, storage_checks
 from src.doctor.findings import Finding
 from src.fingerprint import fingerprint
 from tests.helpers.namespaces import doctor_in
+from tests.helpers.picture_folders import draw
 from tests.helpers.plans import planned
 from tests.helpers.ranks import ROOT, good_job
 
@@ -71,6 +73,37 @@ def test_checksums_computed_anew(small: str, tmp_path: Path, monkeypatch: pytest
     found = storage_checks.dataset(planned(*settings, checksums=True))
     assert (found.colour, f"{idx.TEST[0]}: not what was read before" in found.message) == ("red", True)
     assert storage_checks.dataset(planned(*settings, checksums=True)).colour == "green"
+
+
+def test_a_folder_of_pictures_before_and_after_its_conversion(tmp_path: Path) -> None:
+    settings = ("data.name=folder", f"data.root={draw(tmp_path)}", "data.image_size=16")
+    found = asked("data", *settings)
+    assert (found.colour, found.message) == (
+        "yellow",
+        f"folder: 39 pictures in {tmp_path} will be converted into {tmp_path}/converted/16",
+    )
+    assert f"python -m src.data import {tmp_path} does it" in found.fix
+    assert not (tmp_path / "converted").exists()
+    assert "may take" in asked("disk", *settings).message
+    assert image_folder.assumed(planned(*settings).settings.data).shape == (3, 16, 16)
+    load = data.prepare(planned(*settings).settings.data, print)
+    assert load.name == "folder"
+    found = asked("data", *settings)
+    assert (found.colour, found.message) == (
+        "green",
+        f"folder: 39 pictures in {tmp_path}, converted in {tmp_path}/converted/16",
+    )
+    assert model_size.parameters(planned(*settings).settings) == 3 * (3 * 16 * 16 + 1)
+    shutil.rmtree(tmp_path / "test")
+    found = asked("data", *settings)
+    assert (found.colour, found.message) == (
+        "green",
+        f"folder: 30 pictures in {tmp_path}, converted in {tmp_path}/converted/16",
+    )
+    shutil.rmtree(tmp_path / "converted" / "16" / "test")
+    found = asked("data", *settings)
+    assert found.colour == "red"
+    assert "data.validation=0.1" in found.fix
 
 
 @pytest.mark.usefixtures("no_network")

@@ -49,12 +49,12 @@ SHARES = {"hits": ["right", "tokens"]}
 
 
 def test_the_result_is_a_fraction_only_where_it_divides_whole_numbers() -> None:
-    line = {"epoch": 2, "hits": 0.75, "loss": 1.25, "tokens": 808}  # a metric may have the name of its sum
+    line = {"kind": "test", "epoch": 2, "hits": 0.75, "loss": 1.25, "tokens": 808}
     found = facts._result(Description(["hits", "loss"], SHARES), line)
     assert (found["value"], found["of"], found["text"], found["others"]) == ("606", "/808", "75.00 %", "loss 1.25")
     found = facts._result(Description(["loss", "hits"], SHARES), line)
     assert (found["value"], found["of"], found["text"], found["others"]) == ("1.25", "", "", "hits 75.00 %")
-    found = facts._result(Description(["loss"], {}), {"epoch": 1, "loss": float("nan")})
+    found = facts._result(Description(["loss"], {}), {"kind": "test", "epoch": 1, "loss": float("nan")})
     assert (found["value"], found["of"]) == ("not finite", "")
 
 

@@ -1,5 +1,6 @@
 """report_pictures.js: counts, templates and the most wrong samples."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -76,3 +77,23 @@ def test_pictures_of_any_shape(shape: tuple[int, ...], softmax: Path, tmp_path: 
     corner = page.eval_on_selector(".wrongs canvas >> nth=1", script)
     first = images[1, :, 0, 0] if len(shape) == 3 else images[1, 0, 0][None]
     assert corner == [*(first.tolist() * 3)[:3], 255]
+
+
+def test_classes_are_called_by_their_names(softmax: Path, tmp_path: Path, show: Open) -> None:
+    names = ("zero", "one", "two", "three", "four", "five", "six", "<b>", "e" * 60, "nine")
+    settings = layout.load_settings(softmax)
+    sources = report.sources_of(softmax, settings)
+    assert sources.spec is not None
+    spec = dataclasses.replace(sources.spec, names=names)
+    sources = dataclasses.replace(sources, spec=spec)
+    report.write(tmp_path / "page.html", [report.one(softmax, settings, sources)])
+    page = show(tmp_path / "page.html")
+    shown = [*names[:8], "e" * 40 + "...", "nine"]
+    assert page.locator(".heat thead th").all_inner_texts()[1:] == shown
+    assert page.locator(".heat tbody th").all_inner_texts() == shown
+    assert page.locator(".scores tbody tr > :first-child").all_inner_texts() == shown
+    assert page.locator(".templates figcaption").all_inner_texts() == shown
+    caption = page.locator(".wrongs figcaption").first.inner_text()
+    _, truth, guess, _ = report.one(softmax, settings, sources)["wrong"]["rows"][0]
+    assert caption.startswith(f"is {shown[truth]}, guessed {shown[guess]}\n")
+    assert report.class_names(dataclasses.replace(spec, names=names * 101)) == []

@@ -1,5 +1,6 @@
 """What W&B displays of a finished run: what fits its model and its data, and nothing else."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ class Wandb:
 
     def __init__(self) -> None:
         self.tables: list[list[Any]] = []
+        self.rows: list[list[list[Any]]] = []
         self.shapes: list[tuple[int, ...]] = []
 
     def Table(self, columns: list[str], data: list[Any]) -> int:
         self.tables.append(columns)
+        self.rows.append(data)
         return len(data)
 
     def Image(self, array: Any, caption: str = "") -> str:
@@ -26,11 +29,12 @@ class Wandb:
         return caption
 
 
-def content(run: Path, wandb: Wandb) -> dict[str, Any]:
+def content(run: Path, wandb: Wandb, names: tuple[str, ...] = ()) -> dict[str, Any]:
     loaded = trained.load(run)
     test = trained.test_of(loaded).test
     metrics = evaluate(loaded.model, loaded.module, test)
-    return pictures.pictures(loaded.model, loaded.module, loaded.spec, test, metrics)(wandb)
+    spec = dataclasses.replace(loaded.spec, names=names)
+    return pictures.pictures(loaded.model, loaded.module, spec, test, metrics)(wandb)
 
 
 def test_a_linear_model_has_templates(best: Path) -> None:
@@ -49,3 +53,13 @@ def test_any_other_model_has_what_fits(name: str, keys: set[str], strangers: Pat
     found = content(strangers / name / "runs" / name, wandb := Wandb())
     assert found.keys() == keys
     assert set(wandb.shapes) == ({(12, 12, 3)} if name == "colours" else set())
+
+
+def test_classes_are_called_by_their_names(best: Path) -> None:
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    found = content(best, wandb := Wandb(), names)
+    assert found["templates"] == list(names)
+    confusion, wrong = wandb.rows
+    assert wandb.tables[0] == ["truth", *(f"guess {name}" for name in names)]
+    assert [row[0] for row in confusion] == list(names)
+    assert {row[2] for row in wrong} | {row[3] for row in wrong} <= {*names}

@@ -54,7 +54,7 @@ METRICS = Metrics(4, {"right": 1, "nats": 2.0}, {"hits": ("right", "count"), "na
 
 
 def test_rank_0_writes_what_all_ranks_call(tmp_path: Path) -> None:
-    progress = Progress(epoch=1, step=7, samples_seen=70)
+    progress = Progress(epoch=1, step_in_epoch=3, step=7, samples_seen=70)
     for rank in (1, 0):
         made = tracker(tmp_path, rank)
         made.begin(progress)

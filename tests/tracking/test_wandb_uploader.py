@@ -260,7 +260,7 @@ def test_runs_of_either_key_are_continued(key: str) -> None:
 def test_a_line_becomes_metrics() -> None:
     line = {"kind": "test", "epoch": 2, "step": 9, "samples_seen": 80, "accuracy": 0.5, "kinds": [[1]]}
     assert wandb_uploader.as_metrics(line) == {
-        "line": 28,
+        "line": 38,
         "global_step": 9,
         "epoch": 2,
         "samples_seen": 80,
@@ -276,7 +276,7 @@ def test_a_line_becomes_metrics() -> None:
         "samples_per_second": 7.0,
     }
     assert wandb_uploader.as_metrics(line) == {
-        "line": 27,
+        "line": 36,
         "global_step": 9,
         "epoch": 2,
         "samples_seen": 80,

@@ -15,7 +15,7 @@ import pytest
 from src import job as jobs
 from src import schema
 from src.errors import PeerLost
-from src.evaluation import measure
+from src.evaluation import evaluator, measure
 from src.run import jsonl, layout
 from src.run.layout import State
 from src.world import world as worlds
@@ -36,8 +36,7 @@ def slow_evaluation(monkeypatch: pytest.MonkeyPatch, during: Callable[[Callable[
             during(named.get("interrupted") or next(value for value in reversed(arguments) if callable(value)))
         return original(*arguments, **named)
 
-    monkeypatch.setattr(measure, "evaluate", evaluate)
-    monkeypatch.setattr(jobs, "evaluate", evaluate)
+    monkeypatch.setattr(evaluator, "evaluate", evaluate)
 
 
 def run(small: str, folder: Path, *settings: str) -> tuple[Job, dict[str, Any], float]:
