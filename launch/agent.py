@@ -20,6 +20,7 @@ from src.run.layout import ELASTIC, ExitCode
 from src.schema import Config
 
 MONITOR_SECONDS = 0.05  # between two looks at the ranks
+LAST_CALL_SECONDS = 5  # for more hosts, once there are enough
 
 
 def load(settings: Config) -> None:
@@ -43,7 +44,7 @@ def run(arguments: list[str], handled: list[signal.Signals]) -> int:
         if options.standalone:
             _stay_on_this_host(options)
         elif ":" in options.nnodes:
-            _make_elastic()
+            _make_elastic(options)
         with forked.ranks():
             elastic.run(options)  # type: ignore[no-untyped-call]
     except ChildFailedError as failed:
@@ -81,12 +82,16 @@ def _stay_on_this_host(options: argparse.Namespace) -> None:
     options.rdzv_endpoint = f"[{host}]:0" if ":" in host else f"{host}:0"
 
 
-def _make_elastic() -> None:
-    """Set the variables for a job whose hosts may join and leave.
+def _make_elastic(options: argparse.Namespace) -> None:
+    """What a job needs whose hosts may join and leave.
+
+    Once there are enough hosts, torchrun waits for 30 s for more, in each attempt. A host that comes later costs an
+    attempt, which is little beside that.
 
     By default torchrun shares one TCPStore between all attempts. A host that joins later never learns its address,
     and it is lost with the host that serves it: the whole job then fails after a minute.
     """
+    options.rdzv_conf = ",".join(filter(None, [f"last_call_timeout={LAST_CALL_SECONDS}", options.rdzv_conf]))
     os.environ[ELASTIC] = "1"
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
 
