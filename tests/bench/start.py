@@ -24,7 +24,7 @@ RESTART = (
     (
         "> first_cause",
         min,
-        "another rank misses the killed one in a step (1 s at most where it sleeps in a collective)",
+        "another rank misses the killed one in a step (it looks every 0.25 s)",
     ),
     (
         "> _close",
