@@ -32,6 +32,18 @@ from src.schema import Config
 USAGE = "python -m launch.torchrun [--by-status] [torchrun's options] -m src.train [key=value ...]"
 
 
+class Stopped(BaseException):
+    """A signal while torch is imported; no `except Exception` of a library takes it for a failed import."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(number)
+
+
 def main() -> None:
     """Run the job; exit with its exit code."""
     streams.guard(lossy=True)
@@ -80,17 +92,20 @@ def supervise(arguments: list[str], settings: Config) -> int:
     handled = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's stays ignored; torchrun would end the ranks
         handled.append(signal.SIGHUP)
-    for number in handled:  # process 1 of a container has no default action for signals
-        signal.signal(number, lambda number, _: leaving.end_now(128 + number))
-    temporary.begin()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; a pool of threads would not be forked
-    if "LOGLEVEL" not in os.environ:  # the variable that turns on torchrun's log
-        logging.disable(logging.ERROR)
-    with train.importing_torch(), limits.loading("torch"):
-        from launch import agent
+    try:
+        for number in handled:  # process 1 of a container has no default action for signals
+            signal.signal(number, _stop)
+        temporary.begin()
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; a pool would not be forked
+        if "LOGLEVEL" not in os.environ:  # the variable that turns on torchrun's log
+            logging.disable(logging.ERROR)
+        with train.importing_torch(), limits.loading("torch"):
+            from launch import agent
 
-        agent.load(settings)
-    return agent.run(arguments, handled)
+            agent.load(settings)
+        return agent.run(arguments, handled)
+    except Stopped as stopped:
+        return 128 + stopped.number
 
 
 if __name__ == "__main__":

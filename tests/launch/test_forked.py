@@ -238,3 +238,16 @@ def test_no_more_processes_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"a rank cannot be started .Resource temporarily"):
         forked.fork(lambda: os._exit(0))
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.parametrize(("by_status", "code"), [((), 143), (("--by-status",), 1)])
+def test_a_signal_while_torch_is_imported(by_status: tuple[str, ...], code: int, small: str, tmp_path: Path) -> None:
+    """It ends the job, with the exit code of its launcher, and no rank starts."""
+    launcher = (OURS[0], *by_status, *OURS[1:])
+    job = start(launcher, settings(small, tmp_path / "runs"), TMPDIR=str(tmp_path))
+    while "libtorch" not in Path(f"/proc/{job.pid}/maps").read_text():
+        assert job.poll() is None, job.communicate()
+    job.terminate()
+    ended_with, output, errors = ended(job)
+    assert (ended_with, errors, "world" in output) == (code, "", False)
+    assert list(tmp_path.iterdir()) == []
