@@ -58,6 +58,7 @@ bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmar
 	$(BIN)/python -m tests.bench.growth $(ARGS)
 	$(BIN)/python -m tests.bench.profile $(ARGS)
 	$(BIN)/python -m tests.bench.tracking $(ARGS)
+	$(BIN)/python -m tests.bench.start $(ARGS)
 
 scale: .venv/.synced-user ## time 1 to 8 ranks, and compare their hashes (MODEL=convnet)
 	$(BIN)/python -m tests.bench.scale $(if $(MODEL),--model $(MODEL)) $(ARGS)

@@ -63,8 +63,10 @@ def test_memory_that_is_not_there_is_one_line() -> None:
         raise ImportError("no module named x")
 
 
-def test_too_little_address_space_for_torch(small: str, tmp_path: Path) -> None:
-    done = limited("-v 1000000", "src.train", "data.name=idx", f"data.root={small}", f"run.root={tmp_path}")
+@pytest.mark.parametrize("launcher", [(), ("launch.torchrun", "--standalone", "--nproc-per-node=2", "-m")])
+def test_too_little_address_space_for_torch(launcher: tuple[str, ...], small: str, tmp_path: Path) -> None:
+    settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}")
+    done = limited("-v 1000000", *launcher, "src.train", *settings)
     assert done.returncode == 2
     assert done.stderr == (
         "error: torch cannot be loaded (libtorch_cpu.so: failed to map segment from shared object): "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from src.data.loader import MicroBatch
 from src.errors import JobFailed, UserError
+from src.gradients import dynamo
 from src.gradients.buffers import Buffers
 from src.gradients.shared_memory import SharedMemory
 from src.gradients.step import SCALARS, Loss, Seed, StepResult, divide
@@ -81,12 +82,14 @@ class DDPGradients:
         from torch.nn.parallel import DistributedDataParallel
 
         self._module, self._seed, self._rank, self._memory = module, seed, world.rank, memory
-        self._wrapper = DistributedDataParallel(
-            _Objective(module, loss),
-            device_ids=[world.device.index] if world.device.type == "cuda" else None,
-            gradient_as_bucket_view=True,
-            **_without_buffers(DistributedDataParallel),
-        )
+        with dynamo.absent():
+            self._wrapper = DistributedDataParallel(
+                _Objective(module, loss),
+                device_ids=[world.device.index] if world.device.type == "cuda" else None,
+                gradient_as_bucket_view=True,
+                **_without_buffers(DistributedDataParallel),
+            )
+        dynamo.unmark(getattr(DistributedDataParallel, "_inside_ddp_forward", None))
         self._parameters, self._buffers, self._stand_in = list(module.parameters()), Buffers(module, updated), stand_in
         self._unused_are_refused = False
         beside = SCALARS + self._buffers.length

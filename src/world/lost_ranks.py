@@ -1,13 +1,15 @@
 """Ranks that are lost: which one was the first, although each that leaves takes others with it."""
 
+import os
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from src.errors import JobFailed, PeerLost
 from src.world.decisions import HEARTBEAT_SECONDS
 from src.world.processes import Process
-from src.world.rendezvous import Store, is_open
+from src.world.rendezvous import Store, is_open, store_port
 
 LOOK_SECONDS = 0.001, 0.02  # between two looks for rank 0's answer: at first, and at most
 CAUSE = "lost"  # key of the first cause in the store; CAUSE/rank: that rank has read it
@@ -118,9 +120,21 @@ class LostRanks:
         """Rank 0, before it leaves because of a lost rank: wait until the others have read the first cause."""
         if self._rank != 0:
             return
+        hang_up(
+            store_port(self._store)
+        )  # a rank that waits for this one, which has left the step, would wait to its end
         neighbours, deadline = self._neighbours(), time.monotonic() + LINGER_SECONDS
         unread = set(range(1, len(self._processes)))
         while unread and time.monotonic() < deadline:
             unread = {rank for rank in unread if not self._store.check([f"{CAUSE}/{rank}"])}
             unread -= {rank for rank in neighbours if self._processes[rank].has_ended}
             time.sleep(0.02)
+
+
+def hang_up(kept: int) -> None:
+    """Close this process's TCP connections but those of the port `kept`: who waits at the other end gets an error."""
+    for entry in os.listdir("/proc/self/fd"):
+        with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as other:
+            is_tcp = other.family in (socket.AF_INET, socket.AF_INET6) and other.type == socket.SOCK_STREAM
+            if is_tcp and kept not in (other.getsockname()[1], other.getpeername()[1]):
+                other.shutdown(socket.SHUT_RDWR)

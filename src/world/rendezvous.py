@@ -64,12 +64,20 @@ def meeting_address(ranks: Ranks) -> str:
 
 def is_open(store: Store) -> bool:
     """Whether rank 0 still holds the store open; asking the store itself would print torch's own warnings."""
-    server: Any = store.underlying_store if isinstance(store, PrefixStore) else store
     try:
-        socket.create_connection((server.host, server.port), timeout=CONNECT_SECONDS).close()
+        socket.create_connection((_server(store).host, store_port(store)), timeout=CONNECT_SECONDS).close()
     except OSError:
         return False
     return True
+
+
+def store_port(store: Store) -> int:
+    """On which rank 0 holds the store open."""
+    return int(_server(store).port)
+
+
+def _server(store: Store) -> Any:
+    return store.underlying_store if isinstance(store, PrefixStore) else store
 
 
 class Wait:

@@ -17,6 +17,7 @@ from tests.bench.page import conditions, table, write
 
 ROOT = Path(__file__).parent.parent.parent
 JOB = "this job"
+TORCHRUN = "torch.distributed.run"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # more threads a rank are slower for everybody
 PEERS = {
     "DDP tutorial": "ddp_tutorial",
@@ -82,22 +83,24 @@ def contestants(root: str, epochs: int) -> list[Entry]:
         entries += [
             Entry("bare loop, our exchange", ranks, [*torchrun(ranks), "tests.bench.handwritten", *peer]),
             job(ranks, root, epochs),
+            job(ranks, root, epochs, launcher=TORCHRUN),
             job(ranks, root, epochs, "train.sync=bitwise", "train.shards=4"),
             job(ranks, root, epochs, "train.exchange=backend"),
         ]
     return entries
 
 
-def job(ranks: int, root: str, epochs: int, *settings: str) -> Entry:
-    """This project's job, tracking off, as all the others are."""
-    start = torchrun(ranks) if ranks > 1 else [sys.executable, "-m"]
+def job(ranks: int, root: str, epochs: int, *settings: str, launcher: str = "launch.torchrun") -> Entry:
+    """This project's job, tracking off, as all the others are; on several ranks as launch/local.sh starts it."""
+    start = torchrun(ranks, launcher) if ranks > 1 else [sys.executable, "-m"]
     fixed = [f"data.root={root}", "data.fallback=none", f"train.epochs={epochs}", "track.wandb=disabled"]
-    return Entry(", ".join([JOB, *settings]), ranks, [*start, "src.train", *fixed, *settings])
+    plain = ["plain torchrun"] if launcher == TORCHRUN and ranks > 1 else []
+    return Entry(", ".join([JOB, *settings, *plain]), ranks, [*start, "src.train", *fixed, *settings])
 
 
-def torchrun(ranks: int) -> list[str]:
-    """The same start for all."""
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m"]
+def torchrun(ranks: int, launcher: str = TORCHRUN) -> list[str]:
+    """The same start for all but this job, which has its own launcher."""
+    return [sys.executable, "-m", launcher, "--standalone", f"--nproc_per_node={ranks}", "-m"]
 
 
 def take_turn(entry: Entry) -> dict[str, Any]:

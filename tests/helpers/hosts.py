@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.processes import environment
 from tests.helpers.ranks import ROOT
 
 PATIENCE_SECONDS = 240  # longer than anything here takes: then it has hung
@@ -130,13 +131,12 @@ def find(mark: str, command: str, **environment: str) -> Process:
 def processes(mark: str) -> list[Process]:
     """Every live process that was started with RUN_OF_TEST=mark, on whatever host."""
     found = []
-    for entry in Path("/proc").iterdir():
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+            variables = environment(int(entry.name))
             command = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
         except OSError:
             continue
-        environment = dict(word.partition("=")[::2] for word in words)
-        if environment.get(MARK) == mark:
-            found.append(Process(int(entry.name), command, environment))
+        if variables.get(MARK) == mark:
+            found.append(Process(int(entry.name), command, variables))
     return found

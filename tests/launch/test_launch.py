@@ -18,7 +18,7 @@ from launch.job import task, verdict
 from src.errors import UserError
 from src.run import jsonl
 from src.run.layout import ExitCode, read_status
-from tests.helpers.processes import family
+from tests.helpers.processes import environment, family
 from tests.helpers.ranks import ROOT
 
 SRUN = """#!/bin/bash
@@ -380,16 +380,10 @@ def test_a_rank_0_that_is_killed_is_named_in_a_line_each(exchange: str, small: s
     while not list(jsonl.read(tmp_path / "a" / "metrics.jsonl")):
         assert job.poll() is None, job.communicate()
         time.sleep(0.05)
-    ranks = {environment_of(pid).get("RANK"): pid for pid in family(job.pid)}
+    ranks = {environment(pid).get("RANK"): pid for pid in family(job.pid)}
     os.kill(ranks["0"], signal.SIGKILL)
     _, errors = job.communicate(timeout=240)
     lines = errors.splitlines()
     assert f"error: rank 0 (pid {ranks['0']}) died" in lines, errors
     assert lines[-1].startswith("error: rank 0 failed (exit code -9)"), errors
     assert len(lines) == 2, errors
-
-
-def environment_of(pid: int) -> dict[str, str]:
-    """The variables that a process was started with."""
-    content = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    return dict(entry.split("=", 1) for entry in content if "=" in entry)

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from src.interrupts import Interrupts
 from src.run import jsonl, layout
 from src.run.layout import State
+from src.world import lost_ranks
 from src.world.world import World
 from tests.helpers.ranks import Job, run_job
 
@@ -92,3 +94,16 @@ def test_a_stopped_rank_is_named_over_gloo_in_one_line(
 
 def kill_stopped(world: World) -> None:
     os.kill(world.processes[1].pid, signal.SIGKILL)
+
+
+def test_rank_0_hangs_up_before_it_waits_for_the_others() -> None:
+    """A rank that waits for rank 0 in a collective would read no cause before rank 0 has left; the store stays."""
+    with socket.create_server(("127.0.0.1", 0)) as store, socket.create_server(("127.0.0.1", 0)) as peer:
+        kept, cut = (socket.create_connection(server.getsockname(), timeout=5) for server in (store, peer))
+        lost_ranks.hang_up(store.getsockname()[1])
+        assert cut.recv(1) == b""
+        there, _ = store.accept()
+        there.send(b"1")
+        assert kept.recv(1) == b"1"
+        for end in (kept, cut, there):
+            end.close()
