@@ -24,10 +24,11 @@ from src.interrupts import Interrupts
 from src.models import Model, compiling
 from src.optimizer import Optimizer
 from src.run import layout, run
-from src.run.checkpoint import Checkpoints, TrainState, weights_sha256
+from src.run.checkpoint import Checkpoints
 from src.run.layout import State, StopReason
 from src.run.progress import Progress, Speed
 from src.run.run import Run, Start
+from src.run.state import TrainState, weights_sha256
 from src.schema import Config
 from src.tracking.pictures import pictures
 from src.tracking.tracker import Tracker

@@ -2,7 +2,7 @@
 
 layout       names, status.json, exit codes, stop reasons; imports no torch
 run          Run: the folder held by a job
-checkpoint   Checkpoints, TrainState; archive: one file; seal: its SHA-256
+checkpoint   Checkpoints; state: TrainState, what they hold; archive: one file; seal: its SHA-256
 progress     Progress, Speed
 jsonl        Lines: a file of JSON objects; tables: what is no single number
 lock         hold, holder: one job at a time

@@ -1,87 +1,27 @@
 """The checkpoints of a run: written, pruned, chosen; a damaged one is set aside for the one before it."""
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from src import config, files, fingerprint, model_file
-from src.averages import Average
 from src.data.dataset import DataSet
 from src.errors import Damaged, NonFinite, TryAgain, UserError
-from src.gradients.step import StepResult
-from src.optimizer import Optimizer
 from src.run import archive, layout
 from src.run.layout import State
 from src.run.progress import Progress
 from src.run.run import Origin, Run, Start
+from src.run.state import TrainState, Weights
 from src.schema import Config
 from src.world.world import World
 
 BEST = "best.pt"
-Weights = dict[str, Tensor]
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """SHA-256 over the bytes of the state dict's tensors in order of their names (C order, little-endian)."""
-    digest = hashlib.sha256()
-    for _, tensor in sorted(module.state_dict().items()):
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-@dataclass
-class TrainState:
-    """What training changes, and a checkpoint holds."""
-
-    module: nn.Module
-    optimizer: Optimizer
-    average: Average
-    progress: Progress
-
-    def update(self, result: StepResult, samples: int) -> None:
-        """One step with so many samples: move the weights, take them into the average, count."""
-        self.optimizer.step(self.progress.step, result)
-        self.average.update(samples)
-        self.progress.advance(result.loss, result.items, samples)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain tensors on the CPU, and numbers."""
-        return {
-            "model": {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()},
-            "buffers": {name: tensor.cpu().clone() for name, tensor in self._not_in_state_dict().items()},
-            "optimizer": self.optimizer.torch.state_dict(),
-            "average": self.average.state_dict(),
-            "progress": self.progress.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what was saved."""
-        self.module.load_state_dict(state["model"])
-        saved = state.get("buffers", {})
-        for name, buffer in self._not_in_state_dict().items():
-            if name in saved:
-                buffer.copy_(saved[name])
-        self.optimizer.torch.load_state_dict(state["optimizer"])
-        self.average.load_state_dict(state.get("average", {}))
-        self.progress.load_state_dict(state["progress"])
-
-    def load_weights(self, weights: Weights) -> None:
-        """Begin with the weights of another training."""
-        self.module.load_state_dict(weights)
-        self.average.restart()
-
-    def _not_in_state_dict(self) -> dict[str, Tensor]:
-        """The buffers that torch calls not persistent: training may change them all the same."""
-        saved = self.module.state_dict(keep_vars=True)
-        return {name: buffer for name, buffer in self.module.named_buffers() if name not in saved}
 
 
 class Checkpoints:
