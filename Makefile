@@ -73,7 +73,7 @@ LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.11
 
 lock: | $(UV) ## renew the pinned requirements from pyproject.toml
 	@$(LOCK) -o requirements.lock
-	@$(LOCK) --group dev --extra export -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) --group dev --extra export --extra mirror -c requirements.lock -o requirements-dev.lock
 	@$(LOCK) --extra export -c requirements.lock -o requirements-export.lock
 	@$(LOCK) --group bench -c requirements.lock -o requirements-bench.lock
 

@@ -72,7 +72,7 @@ def run_by_status(arguments: list[str], settings: list[str]) -> int:
     if not layout.is_finished(run, checked):
         at = arguments.index("src.train") + 1
         ended = supervise([*arguments[:at], job.NO_FALLBACK, *settings])
-    code, text = job.verdict(before, layout.read_status(run), ended)
+    code, text = job.verdict(job.at_start(before, run), layout.read_status(run), ended)
     print(f"{run}: {text}", flush=True)
     return code
 

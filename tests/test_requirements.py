@@ -16,7 +16,7 @@ EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependenc
 LOCKS = {
     "requirements.lock": USER,
     "requirements-export.lock": USER + EXTRAS["export"],
-    "requirements-dev.lock": USER + EXTRAS["export"] + GROUPS["dev"],
+    "requirements-dev.lock": USER + EXTRAS["export"] + EXTRAS["mirror"] + GROUPS["dev"],
     "requirements-bench.lock": USER + GROUPS["bench"],
 }
 

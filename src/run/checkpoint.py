@@ -1,39 +1,71 @@
-"""The checkpoints of a run: written, pruned, chosen; a damaged one is set aside for the one before it."""
+"""The checkpoints of a run: written beside the training, and pruned."""
 
 import dataclasses
-import os
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from src import config, files, fingerprint, model_file
 from src.data.dataset import DataSet
-from src.errors import Damaged, NonFinite, TryAgain, UserError
-from src.run import archive, layout
+from src.errors import NonFinite, TryAgain, UserError
+from src.run import archive, choosing, layout
 from src.run.layout import State
 from src.run.progress import Progress
+from src.run.requests import Identity, Requests
 from src.run.run import Origin, Run, Start
-from src.run.state import TrainState, Weights
+from src.run.saving import Saving
+from src.run.state import TrainState
 from src.schema import Config
 from src.world.world import World
 
-BEST = "best.pt"
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """A copy of what training changes, in the memory of the host; the file SAVE that it is for, the seconds it took."""
+
+    step: int
+    epoch: int
+    content: dict[str, Any]
+    asked_by: Identity | None
+    seconds: float
 
 
 class Checkpoints:
-    """The checkpoints of a run. Rank 0 writes and chooses; all ranks call every method."""
+    """The checkpoints of a run. Rank 0 writes and chooses; all ranks call every method.
 
-    def __init__(self, run: Run, settings: Config, world: World, dataset: DataSet, warn: Callable[[str], None]) -> None:
+    A save is a copy of the state on the training thread and a write on another one. `flush_metrics` makes what was
+    measured before the copy safe on the disk, ahead of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: Config,
+        world: World,
+        dataset: DataSet,
+        warn: Callable[[str], None],
+        requests: Requests | None = None,
+    ) -> None:
         self._run, self._settings, self._world, self._warn = run, settings, world, warn
         self._dataset = dataset
         self._code = model_file.code_sha256(config.model_path(settings.model))
         self.folder = run.path / layout.CHECKPOINTS
-        self._saved_step: int | None = None  # of the newest checkpoint
+        self.flush_metrics: Callable[[], None] = lambda: None
+        self._saving = Saving()
+        self._saved_step: int | None = None  # of the newest checkpoint that is written
+        self._taken_step: int | None = None  # of the newest copy
+        self._unwritten: _Snapshot | None = None  # the newest copy, until it is written
         self._warnings = files.Warnings(warn)
+        self._requests = requests or Requests(run.path / layout.SAVE, 0, rank0=False)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether something is being written (rank 0)."""
+        return self._saving.in_flight
 
     def due_at_step(self, progress: Progress) -> bool:
         """Whether checkpoint.every_steps wants one after this step."""
@@ -50,10 +82,12 @@ class Checkpoints:
 
         Raises UserError on all ranks.
         """
-        origin, content = self._world.rank0_decides(self._choose)
+        origin, content = self._world.rank0_decides(
+            lambda: choosing.choose(self._run, self._settings, self._dataset, self._warn)
+        )
         if content is None:
             return origin
-        if misfit := _misfit(state.module, content["model"]):
+        if misfit := choosing.misfit(state.module, content["model"]):
             if origin.start is Start.WEIGHTS:
                 raise UserError(f"checkpoint.resume={origin.file}: does not fit the model: {misfit}")
             raise UserError(
@@ -64,78 +98,44 @@ class Checkpoints:
             state.load_weights(content["model"])
         else:
             state.load_state_dict(content)
-            self._saved_step = state.progress.step
+            self._saved_step = self._taken_step = state.progress.step
         return origin
 
-    def _choose(self) -> tuple[Origin, dict[str, Any] | None]:
-        try:
-            for stale in self.folder.glob(".*.part"):
-                stale.unlink()
-            return self._chosen()
-        except OSError as error:
-            raise UserError(
-                f"{self.folder}: {files.reason(error)}", fix=files.advice(error, "name another folder with run.root=")
-            ) from None
-
-    def _chosen(self) -> tuple[Origin, dict[str, Any] | None]:
-        if content := self._newest():
-            if content["data_sha256"] != self._dataset.fingerprint:
-                raise UserError(
-                    f"{self._run.path}: was trained on other data (its files' SHA-256 were others)",
-                    fix="bring the old files back, or give another run.name",
-                )
-            return Origin(Start.RESUMED), content
-        if (chosen := self._settings.checkpoint.resume) in ("auto", "never"):
-            return Origin(Start.NEW), None
-        try:
-            content = archive.read(Path(chosen))
-        except (Damaged, UserError) as error:
-            raise UserError(f"checkpoint.resume={error}") from None
-        if content.get("model_sha256", self._code) != self._code:
-            self._warn(f"checkpoint.resume={chosen}: is of another version of the model's file; its weights are taken")
-        return Origin(Start.WEIGHTS, chosen), content
-
-    def _newest(self) -> dict[str, Any] | None:
-        damaged = 0
-        for file in [*layout.newest_first(self.folder), *self.folder.glob(BEST)]:
-            try:
-                return archive.read(file)
-            except Damaged as error:
-                damaged += 1
-                aside = file.with_name(f"{file.name}.damaged")
-                os.replace(file, aside)
-                self._warn(f"DAMAGED: {error}; set aside as {aside.name}, looking for the one before")
-                self._run.event("damaged", file=file.name)
-        if damaged:
-            self._warn(f"DAMAGED: {self.folder} has no good checkpoint left: training starts anew")
-        return None
-
     def save(self, state: TrainState) -> None:
-        """Write a checkpoint, then prune. A full disk is reported, costs nothing, and is tried again at the next.
+        """Take a copy of the state; it is written beside the training, and old checkpoints are pruned after it.
 
-        Raises NonFinite on all ranks for weights that are not finite.
+        One save is in flight at most: the next one waits for it. A full disk is reported, costs nothing, and is tried
+        again at the next. Raises NonFinite on all ranks for weights that are not finite.
         """
-        self._world.rank0_decides(lambda: self._try(lambda: self._save(state), state.progress.step))
+        self._world.rank0_decides(lambda: self._begin(state))
 
     def mark_best(self, state: TrainState) -> None:
-        """Give the checkpoint of this step, written now where there is none, a second name: best.pt."""
+        """Give the checkpoint of this step, saved now where it is not, a second name: best.pt."""
+        step = state.progress.step
 
         def mark() -> None:
-            if self._saved_step != state.progress.step:
-                self._save(state)
-            files.link_or_copy(layout.checkpoint(self._run.path, state.progress.step), self.folder / BEST)
+            if (unwritten := self._unwritten) is not None:  # its save failed, and may work now
+                self._write(unwritten)
+            files.link_or_copy(layout.checkpoint(self._run.path, step), self.folder / layout.BEST)
+            self._run.mirror.request()
 
-        self._world.rank0_decides(lambda: self._try(mark, state.progress.step))
+        def decide() -> None:
+            if self._taken_step != step:
+                self._begin(state)
+            self._saving.add(lambda: self._try(mark, step))
+
+        self._world.rank0_decides(decide)
 
     def save_last(self, state: TrainState) -> None:
         """Write the checkpoint that the job leaves; TryAgain on all ranks if it cannot."""
 
         def decide() -> None:
+            self._saving.wait()
             progress = state.progress
             try:
                 there = files.exists(layout.checkpoint(self._run.path, progress.step))
                 if self._saved_step != progress.step or not there:
-                    self._save(state)
+                    self._write(self._snapshot(state))
             except OSError as error:
                 saved = f"step {self._saved_step} is" if self._saved_step else "nothing is"
                 raise TryAgain(
@@ -145,6 +145,21 @@ class Checkpoints:
 
         self._world.rank0_decides(decide)
 
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Whatever ends the block badly waits for what is being saved."""
+        try:
+            yield
+        except BaseException:
+            self._saving.settle()
+            raise
+
+    def _begin(self, state: TrainState) -> None:
+        self._saving.wait()
+        snapshot = self._unwritten = self._snapshot(state)
+        self._taken_step = snapshot.step
+        self._saving.add(lambda: self._try(lambda: self._write(snapshot), snapshot.step))
+
     def _try(self, write: Callable[[], None], step: int) -> None:
         try:
             write()
@@ -153,8 +168,9 @@ class Checkpoints:
             self._warnings.failed(str(self.folder), error, consequence)
             self._run.event("checkpoint failed", step=step, reason=files.reason(error))
 
-    def _save(self, state: TrainState) -> None:
-        progress, began = state.progress, time.perf_counter()
+    def _snapshot(self, state: TrainState) -> "_Snapshot":
+        """A copy of the state, which training does not change. Raises NonFinite."""
+        progress, began, asked_by = state.progress, time.perf_counter(), self._requests.take()
         buffers = {name for name, _ in state.module.named_buffers()}
         for name, tensor in state.module.state_dict().items():
             # A buffer may be a mask of -inf.
@@ -162,7 +178,28 @@ class Checkpoints:
             if tensor.is_floating_point() and bool(bad.any()):
                 raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
         content = {"format": archive.FORMAT} | state.state_dict()
-        content |= {
+        return _Snapshot(progress.step, progress.epoch, content, asked_by, time.perf_counter() - began)
+
+    def _write(self, snapshot: "_Snapshot") -> None:
+        """Write the checkpoint, then prune. Raises OSError, and UserError where another job has taken the folder."""
+        began = time.perf_counter()
+        self.flush_metrics()
+        self._run.remake()
+        files.make_folder(self.folder)
+        digest = archive.write(layout.checkpoint(self._run.path, snapshot.step), snapshot.content | self._described())
+        self._saved_step, self._unwritten = snapshot.step, None
+        self._warnings.worked(str(self.folder))
+        self._requests.done(snapshot.asked_by)
+        self._prune()
+        took = {"milliseconds": time.perf_counter() - began, "copy_milliseconds": snapshot.seconds}
+        rounded = {name: round(1000 * seconds, 2) for name, seconds in took.items()}
+        self._run.event("checkpoint", step=snapshot.step, sha256=digest, **rounded)
+        self._run.status(State.RUNNING, epoch=snapshot.epoch, step=snapshot.step)
+        self._run.mirror.request()
+
+    def _described(self) -> dict[str, Any]:
+        """What a checkpoint says of itself beside the state."""
+        return {
             "config": config.as_dict(self._settings),
             "fingerprint": fingerprint.fingerprint(self._settings),
             "data_sha256": self._dataset.fingerprint,
@@ -170,15 +207,6 @@ class Checkpoints:
             "model_sha256": self._code,
             "torch": str(torch.__version__),
         }
-        self._run.remake()
-        files.make_folder(self.folder)
-        digest = archive.write(layout.checkpoint(self._run.path, progress.step), content)
-        self._saved_step = progress.step
-        self._warnings.worked(str(self.folder))
-        self._prune()
-        milliseconds = round(1000 * (time.perf_counter() - began), 2)
-        self._run.event("checkpoint", step=progress.step, sha256=digest, milliseconds=milliseconds)
-        self._run.status(State.RUNNING, epoch=progress.epoch, step=progress.step)
 
     def _prune(self) -> None:
         try:
@@ -186,11 +214,3 @@ class Checkpoints:
                 old.unlink()
         except OSError as error:
             self._warn(f"{self.folder}: {files.reason(error)}: old checkpoints stay")
-
-
-def _misfit(module: nn.Module, weights: Weights) -> str:
-    """Which tensors have other shapes than the module's, or ''."""
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    differing = sorted(name for name in expected | given if expected.get(name) != given.get(name))
-    return ", ".join(f"{name} {given.get(name)}, expected {expected.get(name)}" for name in differing[:3])

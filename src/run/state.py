@@ -23,6 +23,15 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def copied(value: Any) -> Any:
+    """The value with each tensor in it, also in dicts, lists and tuples, as a copy on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {name: copied(item) for name, item in value.items()}
+    return type(value)(map(copied, value)) if isinstance(value, list | tuple) else value
+
+
 @dataclass
 class TrainState:
     """What training changes, and a checkpoint holds."""
@@ -39,11 +48,11 @@ class TrainState:
         self.progress.advance(result.loss, result.items, samples)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors on the CPU, and numbers."""
+        """Plain tensors on the CPU, which are copies, and numbers."""
         return {
-            "model": {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()},
-            "buffers": {name: tensor.cpu().clone() for name, tensor in self._not_in_state_dict().items()},
-            "optimizer": self.optimizer.torch.state_dict(),
+            "model": copied(dict(self.module.state_dict())),
+            "buffers": copied(self._not_in_state_dict()),
+            "optimizer": copied(self.optimizer.torch.state_dict()),
             "average": self.average.state_dict(),
             "progress": self.progress.state_dict(),
         }

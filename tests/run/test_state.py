@@ -37,3 +37,19 @@ def test_a_state_goes_back_to_what_was_saved() -> None:
     train(made, 2)
     train(other, 2)
     assert weights_sha256(other.module) == weights_sha256(made.module)
+
+
+def test_a_state_dict_is_a_copy_that_training_does_not_change() -> None:
+    made = state(name="adamw", average=8.0)
+    train(made)
+    taken, again = made.state_dict(), made.state_dict()
+    train(made, 3)
+    changed = made.state_dict()
+    moments = [found["optimizer"]["state"][0]["exp_avg"] for found in (taken, again, changed)]
+    assert torch.equal(moments[0], moments[1])
+    assert not torch.equal(moments[0], moments[2])
+    assert taken["optimizer"]["state"][0]["step"] == 1
+    for name in ("model", "buffers"):
+        assert all(torch.equal(tensor, again[name][key]) for key, tensor in taken[name].items())
+    assert not torch.equal(taken["average"]["model"]["0.weight"], changed["average"]["model"]["0.weight"])
+    assert isinstance(taken["optimizer"]["param_groups"][0]["betas"], tuple)
