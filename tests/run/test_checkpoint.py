@@ -11,7 +11,7 @@ import torch
 
 from src import job as job_room
 from src.errors import JobFailed, UserError
-from src.run import archive, jsonl
+from src.run import archive, checkpoint, jsonl
 from src.run import run as run
 from src.run.layout import newest_first, read_status
 from tests.helpers.ranks import Job
@@ -149,6 +149,25 @@ def test_a_mistake_that_the_thread_finds_ends_all_ranks(
     refused = job(small, tmp_path, fails=True)
     assert refused.codes == [2, 2], refused.output
     assert refused.output.count("error: r: is in use by another job; wait\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("weight", "buffer", "named"),
+    [
+        (1.0, 0.0, ""),
+        (1.0, -torch.inf, ""),  # a mask
+        (3e38, 0.0, ""),  # the sum overflows
+        (torch.inf, 0.0, "weight"),
+        (torch.nan, 0.0, "weight"),
+        (1.0, torch.nan, "mask"),
+    ],
+)
+def test_weights_that_are_not_finite_are_found(weight: float, buffer: float, named: str) -> None:
+    module = torch.nn.Linear(4, 4, bias=False)
+    torch.nn.init.constant_(module.weight, weight)
+    module.register_buffer("mask", torch.full((3,), buffer))
+    module.register_buffer("count", torch.tensor(3))
+    assert checkpoint._not_finite(module) == named
 
 
 def test_checkpoints_are_ordered_by_number(tmp_path: Path) -> None:
