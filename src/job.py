@@ -177,6 +177,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     interrupts.busy = lambda: checkpoints.in_flight
     origin = checkpoints.resume(state)
     if origin.start is Start.RESUMED and folder.was_finished(state.progress):
+        mirror.catch_up()
         console.print(layout.finished_line(folder.path))
         return None
 

@@ -59,10 +59,11 @@ def main() -> None:
 def nothing_left(settings: Config) -> bool:
     """Whether the run is finished; rank 0 prints that it is.
 
-    Ranks on several hosts ask together, once they have met: their file systems may not show the same yet.
+    Ranks on several hosts ask together, once they have met: their file systems may not show the same yet. So does a
+    run with a mirror, which may lack what this disk has.
     """
     path, ranks = layout.directory(settings), environment.ranks()
-    if settings.checkpoint.resume == "never" or ranks.size != ranks.local_size:
+    if settings.checkpoint.resume == "never" or settings.checkpoint.mirror or ranks.size != ranks.local_size:
         return False
     if not layout.is_finished(path, settings):
         return False

@@ -104,6 +104,14 @@ class Mirror:
             known = {"id": self._id, "afresh": self._afresh, layout.BROUGHT: self._brought}
             files.write_text(self._path / layout.MIRROR, json.dumps(known) + "\n")
 
+    def catch_up(self) -> None:
+        """The run is finished: send what the mirror lacks, where an earlier job could not."""
+        try:
+            self.write_down()
+        except OSError:  # a disk that is only read now: without the id a folder of its own would be made each time
+            return
+        self.finish()
+
     def request(self) -> None:
         """Something was saved: upload the newest, beside the training."""
         if self._store is None or self._lost:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from src.addresses import without_secrets
+from src.addresses import HIDDEN, without_secrets
 from src.errors import UserError
 
 T = TypeVar("T")
@@ -36,6 +36,9 @@ class Store:
         protocol = url.partition("://")[0]
         if "://" not in url:
             raise UserError(f"{key}={self.shown}: must be a URL such as s3://bucket/prefix or file:///mnt/mirror")
+        if HIDDEN in url:
+            fix = f"give {key}= again"
+            raise UserError(f"{key}={self.shown}: its password is not kept with a run", fix=fix)
         package = PACKAGES.get(protocol, "fsspec")
         try:
             from fsspec.core import url_to_fs  # noqa: TID251

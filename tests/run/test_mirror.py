@@ -127,8 +127,12 @@ def test_of_disk_and_mirror_the_newest_is_taken(small: str, tmp_path: Path, plai
 
     good(small, tmp_path / "behind", "")  # ahead of its mirror now
     check_same(tmp_path / "behind" / "runs" / "r", plain)
-    ahead = good(small, tmp_path / "behind", url)
-    assert (ahead.output.count("\n"), "is finished" in ahead.output) == (1, True)
+    assert latest(tmp_path / "mirror")["checkpoints"].keys().isdisjoint({"step-00000064.pt"})
+    for _ in range(2):  # a finished run is sent too, once
+        ahead = good(small, tmp_path / "behind", url)
+        assert (ahead.output.count("\n"), "is finished" in ahead.output) == (1, True)
+        assert next(iter(latest(tmp_path / "mirror")["checkpoints"])) == "step-00000064.pt"
+    assert len(list((tmp_path / "mirror" / "r").iterdir())) == 2, "one run, and latest.json"
 
 
 def test_another_run_of_this_name_is_neither_taken_nor_overwritten(small: str, tmp_path: Path) -> None:
@@ -170,6 +174,7 @@ def test_a_damaged_checkpoint_in_the_mirror_is_passed_over(small: str, tmp_path:
     assert len(latest(there)["checkpoints"]) == 3
 
 
+@pytest.mark.slow(seconds=10)
 def test_of_two_jobs_that_write_a_run_the_older_one_leaves_the_mirror(small: str, tmp_path: Path) -> None:
     """A machine that was taken for lost, and goes on."""
     there = tmp_path / "mirror"

@@ -46,6 +46,7 @@ def test_a_folder_never_has_half_a_file_under_its_name(tmp_path: Path, monkeypat
     ("url", "text"),
     [
         ("/mnt/x", "key=/mnt/x: must be a URL such as s3://bucket/prefix or file:///mnt/mirror"),
+        ("s3://***@b/x", "key=s3://***@b/x: its password is not kept with a run; give key= again"),
         ("nowhere://x", "key=nowhere://x: Protocol not known: nowhere"),
         ("gs://b/x", "key=gs://b/x: the package gcsfs is not installed; uv pip install gcsfs (or pip install gcsfs)"),
         ("s3://a:b@c/x", "key=s3://***@c/x: the package s3fs is not installed; uv pip install s3fs (or"),
