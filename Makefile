@@ -75,7 +75,7 @@ LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.11
 
 lock: | $(UV) ## renew the pinned requirements from pyproject.toml
 	@$(LOCK) -o requirements.lock
-	@$(LOCK) --group dev --extra export --extra import -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) --group dev --extra export --extra import --extra mirror -c requirements.lock -o requirements-dev.lock
 	@$(LOCK) --extra export -c requirements.lock -o requirements-export.lock
 	@$(LOCK) --extra import -c requirements.lock -o requirements-import.lock
 	@$(LOCK) --group bench -c requirements.lock -o requirements-bench.lock

@@ -146,6 +146,15 @@ def verdict(before: dict[str, Any], after: dict[str, Any], code: int) -> tuple[E
     return ExitCode.FAILED, f"{how}: no progress since the start"
 
 
+def at_start(before: dict[str, Any], run: Path) -> dict[str, Any]:
+    """status.json as it was at the start; of a disk that was empty then, what the mirror brought back.
+
+    So a job that fails on each new machine at the step that it began with has made no progress.
+    """
+    step = layout.read_mirror(run).get(layout.BROUGHT) or 0
+    return before | {"step": step} if step > before.get("step", 0) else before
+
+
 def main() -> None:
     """Answer one question; a UserError is one line and ExitCode.MISTAKE."""
     question, *arguments = sys.argv[1:] or ["--help"]
@@ -162,7 +171,9 @@ def main() -> None:
             print("".join(f"{word}\0" for word in task(Path(file), number, common)), end="")
         elif question == "verdict" and len(arguments) == 3:
             run, before, code = arguments
-            answer, text = verdict(json.loads(before or "{}"), layout.read_status(Path(run)), int(code))
+            answer, text = verdict(
+                at_start(json.loads(before or "{}"), Path(run)), layout.read_status(Path(run)), int(code)
+            )
             print(f"{run}: {text}", flush=True)
             raise SystemExit(answer)
         else:

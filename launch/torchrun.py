@@ -80,7 +80,7 @@ def run_by_status(arguments: list[str], settings: list[str]) -> int:
     if not layout.is_finished(folder, checked):
         at = arguments.index("src.train") + 1
         ended = supervise([*arguments[:at], job.NO_FALLBACK, *settings], checked)
-    code, text = job.verdict(before, layout.read_status(folder), ended)
+    code, text = job.verdict(job.at_start(before, folder), layout.read_status(folder), ended)
     print(f"{folder}: {text}", flush=True)
     return code
 

@@ -44,7 +44,7 @@ class Average:
         """Plain tensors on the CPU and the counter; {} where nothing is averaged."""
         if self.module is None:
             return {}
-        tensors = {name: tensor.detach().cpu().clone() for name, tensor in _tensors(self.module).items()}
+        tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in _tensors(self.module).items()}
         return {"model": tensors, "samples": self.samples}
 
     @torch.no_grad()

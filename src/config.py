@@ -99,6 +99,7 @@ def as_dict(settings: Config) -> dict[str, dict[str, Any]]:
         section: {name: without_users(value) for name, value in values.items()} for section, values in plain.items()
     }
     plain["data"]["mirrors"] = [without_secrets(mirror) for mirror in settings.data.mirrors]
+    plain["checkpoint"]["mirror"] = without_secrets(settings.checkpoint.mirror)
     return plain
 
 

@@ -1,4 +1,4 @@
-"""Everything that can ask the job to stop, turned into one flag; the ranks agree on it with the gradients."""
+"""Everything that can ask the job to stop, or to save, turned into a vote; the ranks agree on it with the gradients."""
 
 import ctypes
 import os
@@ -12,14 +12,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from src import files, leaving, temporary
+from src.gradients import votes
 from src.launchers import slurm
 from src.run.layout import ELASTIC, RESTART, StopReason
+from src.run.requests import Requests
 
 NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2")
 SIGNALS = {signal.Signals[name]: StopReason[name] for name in NAMES}
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # torchrun passes these on, then it kills
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # of a time limit; nodes ignore them until there is a handler
-LOOK_SECONDS = 0.5  # between looks at the STOP file and the clock
+LOOK_SECONDS = 0.5  # between looks at the files STOP and SAVE and at the clock
 REPEAT_SECONDS = 1.0  # torchrun repeats a terminal's Ctrl-C; a second one from the user comes later
 STUCK_SECONDS = 20.0  # torchrun and Slurm kill 30 s after SIGTERM; a rank stuck in a collective leaves before
 SLURM_MARGIN_SECONDS = 30.0
@@ -124,11 +126,15 @@ def _die(number: int) -> None:
 
 
 class Interrupts:
-    """`reason` says why this rank should stop, None as long as it should not."""
+    """`reason` says why this rank should stop, None as long as it should not. `saves` are rank 0's wishes to save.
 
-    def __init__(self, stop_file: Path, max_minutes: float) -> None:
+    `busy` says whether this rank writes something beside its steps, which it is not to be ended in.
+    """
+
+    def __init__(self, stop_file: Path, max_minutes: float, saves: Requests | None = None) -> None:
         self.reason: StopReason | None = None
-        self._stop_file = stop_file
+        self.busy: Callable[[], bool] = lambda: False
+        self._stop_file, self._saves = stop_file, saves
         self._deadline, self._deadline_reason = _deadline(max_minutes)
         self._signalled = 0.0
         self._steps = 0
@@ -140,11 +146,12 @@ class Interrupts:
                 signal.signal(number, _nothing)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # launch.torchrun blocks what came too early
 
-    def vote(self) -> bool:
-        """Whether this rank wants to stop. Called once a step; costs nothing."""
+    def vote(self) -> float:
+        """Whether this rank wants to stop, or to save. Called once a step; costs nothing."""
         self._steps += 1
         self._patient = False
-        return self.reason is not None
+        save = votes.SAVE if self._saves is not None and self._saves.due else 0.0
+        return save if self.reason is None else save + votes.STOP
 
     @contextmanager
     def patience(self) -> Iterator[None]:
@@ -170,6 +177,8 @@ class Interrupts:
         return not self._signalled
 
     def _look(self) -> None:
+        if self._saves is not None and self._steps:
+            self._saves.look()
         if self.reason is None:
             self.reason = self._other_reason()
 
@@ -189,7 +198,7 @@ class Interrupts:
         steps, since = self._steps, time.monotonic()
         while time.monotonic() - since < STUCK_SECONDS:
             time.sleep(LOOK_SECONDS)
-            if self._steps != steps or self._patient:
+            if self._steps != steps or self._patient or self.busy():
                 steps, since = self._steps, time.monotonic()
         print(f"{self.reason}: no step for {STUCK_SECONDS:.0f} s, leaving", file=sys.stderr, flush=True)
         leaving.end_now(128 + signal.SIGTERM)

@@ -24,10 +24,13 @@ from src.models import Model, compiling
 from src.optimizer import Optimizer
 from src.rehearsal import rehearse
 from src.run import layout, run
-from src.run.checkpoint import Checkpoints, TrainState, weights_sha256
+from src.run.checkpoint import Checkpoints
 from src.run.layout import Ended, State, StopReason
+from src.run.mirror import Mirror
 from src.run.progress import Progress, Speed
+from src.run.requests import Requests
 from src.run.run import Run, Start
+from src.run.state import TrainState, weights_sha256
 from src.schema import TEST, VALIDATION, Config
 from src.tracking.pictures import pictures
 from src.tracking.tracker import Tracker
@@ -62,8 +65,9 @@ class Job:
     @contextmanager
     def failing(self) -> Iterator[None]:
         """Whatever ends the block badly is written into status.json, and ends the tracking."""
-        with self.tracker.failing(), self.run.failing(), self.world.naming_lost_peers():
-            yield
+        with self.run.mirror.failing(), self.tracker.failing(), self.run.failing():
+            with self.checkpoints.failing(), self.world.naming_lost_peers():
+                yield
 
     def is_last_step(self) -> bool:
         """Whether the training ends with the newest step, for as long as nothing ends it earlier."""
@@ -197,15 +201,19 @@ def prepare(settings: Config, world: World) -> Job | None:
     settings = run.on(settings, dataset)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((layout.directory(settings) / layout.COMPILED).absolute()))
     model, module, trial = build_model(settings, dataset, world)
-    folder = Run(layout.directory(settings), world, settings, console.warn)
-    interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes)
+    mirror = Mirror(layout.directory(settings), settings, world.rank == 0, console.print, console.warn)
+    folder = Run(layout.directory(settings), world, settings, console.warn, mirror)
+    saves = Requests(folder.path / layout.SAVE, settings.checkpoint.every_minutes, world.rank == 0)
+    interrupts = Interrupts(folder.path / layout.STOP, train.max_minutes, saves)
     folder.open(dataset, lambda: interrupts.reason is not None)
 
     batches = batches_of(settings, dataset, model, world)
     state, last_step = state_of(settings, model, module, batches.steps_per_epoch)
-    checkpoints = Checkpoints(folder, settings, world, dataset, console.warn)
+    checkpoints = Checkpoints(folder, settings, world, dataset, console.warn, saves)
+    interrupts.busy = lambda: checkpoints.in_flight
     origin = checkpoints.resume(state)
     if origin.start is Start.RESUMED and folder.was_finished(state.progress):
+        mirror.catch_up()
         console.print(layout.finished_line(folder.path))
         return None
 
@@ -214,6 +222,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     generators = model_file.imports(model.path) & {"random", "numpy"}
     gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated)
     tracker = Tracker(folder, settings, world, console.warn)
+    checkpoints.flush_metrics = tracker.flush
     began = folder.begin(state.progress, origin, batches.steps_per_epoch, last_step)
     tracker.begin(state.progress)
     console.print(dataset.headline)

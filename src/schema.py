@@ -172,9 +172,14 @@ class Checkpoint:
 
     every_steps: int = key(0, "save every so many steps; 0 = only by epochs", minimum=0)
     every_epochs: int = key(1, "save every so many epochs; 0 = only by steps and at the end", minimum=0)
+    every_minutes: float = key(0.0, "save when so many minutes have passed since the last save; 0 = never", minimum=0)
     keep: int = key(3, "newest checkpoints kept, beside best.pt", minimum=1)
     resume: str = key(
         "auto", "auto = newest good checkpoint; never = start afresh; or a checkpoint's path", is_path=True
+    )
+    mirror: str = key(
+        "",
+        "URL of an object store (s3://bucket/prefix) that gets a copy of each save, and gives it back to an empty disk",
     )
 
 

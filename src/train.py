@@ -59,10 +59,11 @@ def main() -> None:
 def nothing_left(settings: Config) -> bool:
     """Whether the run is finished; rank 0 prints that it is.
 
-    Ranks on several hosts ask together, once they have met: their file systems may not show the same yet.
+    Ranks on several hosts ask together, once they have met: their file systems may not show the same yet. So does a
+    run with a mirror, which may lack what this disk has.
     """
     path, ranks = layout.directory(settings), environment.ranks()
-    if settings.checkpoint.resume == "never" or ranks.size != ranks.local_size:
+    if settings.checkpoint.resume == "never" or settings.checkpoint.mirror or ranks.size != ranks.local_size:
         return False
     if not layout.is_finished(path, settings):
         return False
@@ -108,7 +109,7 @@ def train_epoch(job: "Job") -> bool:
             if progress.step_in_epoch % job.settings.log.every == 0:
                 with job.speed.paused():
                     report(job)
-            if job.checkpoints.due_at_step(progress):
+            if job.checkpoints.due_at_step(progress) or result.should_save(progress.step):
                 with job.speed.paused():
                     save(job)
             if result.should_stop(progress.step):
@@ -134,7 +135,7 @@ def report(job: "Job") -> None:
 
 
 def save(job: "Job") -> None:
-    """A checkpoint, with the lines of metrics.jsonl that belong to it safe before it, and then status.json."""
+    """A checkpoint, with the lines of metrics.jsonl that belong to it safe before it; it is written beside training."""
     progress = job.state.progress
     with job.interrupts.patience():
         progress.metrics_bytes = job.tracker.position()
@@ -186,8 +187,11 @@ def finish(job: "Job", reason: StopReason | None) -> None:
     with job.interrupts.patience():
         if reason is None:
             job.conclude()
+        else:
+            job.stopped(reason)
+        job.run.mirror.finish()
+        if reason is None:
             return
-        job.stopped(reason)
     if job.interrupts.stopped_by_other_host(reason):
         raise SystemExit(ExitCode.TRY_AGAIN)
 

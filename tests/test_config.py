@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from src import config, files, schema
 from src.errors import UserError
+from src.fingerprint import fingerprint
 from tests.helpers.ranks import ROOT
 
 MISTAKES = {
@@ -279,3 +280,10 @@ def test_secrets_in_a_file_are_not_written_down(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         config.parse([f"config={tmp_path / 'mine.yaml'}"])
     assert "hunter2" not in str(error.value)
+
+
+def test_a_mirror_is_kept_without_its_secrets_and_shapes_nothing() -> None:
+    settings = config.parse(["checkpoint.mirror=s3://key:secret@bucket/x?token=secret"])
+    assert config.as_dict(settings)["checkpoint"]["mirror"] == "s3://***@bucket/x?***"
+    assert "secret" not in config.as_yaml(settings)
+    assert fingerprint(settings) == fingerprint(config.parse([]))

@@ -16,7 +16,7 @@ import pytest
 from src import interrupts
 from src.drill.scenarios import alive
 from src.run import jsonl
-from src.run.layout import read_status
+from src.run.layout import newest_first, read_status
 from tests.helpers.ranks import ROOT, Forked, Job, fork, good_job, start_job, torchrun
 from tests.helpers.terminals import terminal
 
@@ -246,6 +246,59 @@ def test_kills_end_at_the_same_weights(kills: int, epochs: int, small: str, tmp_
     assert steps == [(line["kind"], line["step"]) for line in jsonl.read(whole.run / "metrics.jsonl")]
 
 
+def saved_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints that were written, in order."""
+    events = jsonl.read(folder / "runs" / "r" / "events.jsonl")
+    return [event["step"] for event in events if event["event"] == "checkpoint"]
+
+
+ONE_BY_ONE = ("checkpoint.every_epochs=0", "train.global_batch_size=1")  # 1009 steps an epoch; the best are saved too
+
+
+def test_a_file_saves_now_and_training_goes_on(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice, on two ranks that agree on the step; the weights are those of a run that was not asked to."""
+    monkeypatch.setattr(interrupts, "LOOK_SECONDS", 0.05)
+    run = tmp_path / "runs" / "r"
+    running, asked = job(small, tmp_path, *ONE_BY_ONE, "train.epochs=4"), []
+    for _ in range(2):
+        reach(tmp_path, before := step(tmp_path) + 20)
+        (run / "SAVE").touch()
+        deadline = time.monotonic() + 240
+        while (run / "SAVE").exists():
+            assert running.runs(), running.wait().output
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        newest = int(newest_first(run / "checkpoints")[0].stem.removeprefix("step-"))
+        assert newest >= before
+        asked.append(newest)
+    done = running.wait()
+    assert done.codes == [0, 0], done.output
+    assert asked[0] < asked[1] <= read_status(run)["step"] == 4036
+    assert set(asked) <= set(saved_steps(tmp_path)) <= {*asked, 1009, 2018, 3027, 4036}
+    plain = good_job(1, tmp_path / "plain", *LONG, f"data.root={small}", *ONE_BY_ONE, "train.epochs=4")
+    assert read_status(plain.run)["weights_sha256"] == read_status(run)["weights_sha256"]
+
+
+def test_saves_by_the_clock_change_no_weights(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "LOOK_SECONDS", 0.05)
+    settings = (*LONG, *ONE_BY_ONE, "train.epochs=1", f"data.root={small}")
+    timed = good_job(2, tmp_path, *settings, "checkpoint.every_minutes=0.001")
+    plain = good_job(1, tmp_path / "plain", *settings)
+    steps = saved_steps(tmp_path)
+    assert len(steps) > 1
+    assert steps == sorted(set(steps))
+    assert saved_steps(tmp_path / "plain") == [1009]
+    assert read_status(plain.run)["weights_sha256"] == read_status(timed.run)["weights_sha256"]
+
+
+def test_a_file_of_an_earlier_job_saves_nothing(small: str, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "r"
+    run.mkdir(parents=True)
+    (run / "SAVE").touch()
+    good_job(1, tmp_path, *LONG, *ONE_BY_ONE, "train.epochs=1", f"data.root={small}")
+    assert (saved_steps(tmp_path), (run / "SAVE").exists()) == ([1009], False)
+
+
 def stuck(folder: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[interrupts.Interrupts], None]) -> Job:
     """A process that gets SIGTERM and does something for two seconds without a step, where 0.5 s are too long."""
     monkeypatch.setattr(interrupts, "STUCK_SECONDS", 0.5)
@@ -277,6 +330,16 @@ def test_an_evaluation_or_a_save_may_take_longer(tmp_path: Path, monkeypatch: py
         stop.vote()
         with stop.patience():
             time.sleep(2)
+
+    job = stuck(tmp_path, monkeypatch, meanwhile)
+    assert (job.codes, job.values) == ([0], ["SIGTERM"]), job.output
+
+
+def test_what_is_written_beside_the_steps_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(stop: interrupts.Interrupts) -> None:
+        stop.vote()
+        stop.busy = lambda: True
+        time.sleep(2)
 
     job = stuck(tmp_path, monkeypatch, meanwhile)
     assert (job.codes, job.values) == ([0], ["SIGTERM"]), job.output

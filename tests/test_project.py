@@ -14,6 +14,7 @@ LOCKED = {
     "torch.distributed": {"world/world.py", "world/rendezvous.py", "gradients/ddp.py", "gradients/exchange.py"},
     "wandb": {"tracking/wandb_uploader.py"},
     "omegaconf": {"config.py"},
+    "fsspec": {"run/store.py"},
     "torchvision": {"data/dataset.py"},
 }
 

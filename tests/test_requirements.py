@@ -17,7 +17,7 @@ LOCKS = {
     "requirements.lock": USER,
     "requirements-export.lock": USER + EXTRAS["export"],
     "requirements-import.lock": USER + EXTRAS["import"],
-    "requirements-dev.lock": USER + EXTRAS["export"] + EXTRAS["import"] + GROUPS["dev"],
+    "requirements-dev.lock": USER + EXTRAS["export"] + EXTRAS["import"] + EXTRAS["mirror"] + GROUPS["dev"],
     "requirements-bench.lock": USER + GROUPS["bench"],
 }
 

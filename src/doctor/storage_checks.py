@@ -18,7 +18,7 @@ from src.data import image_folder
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.doctor.model_size import parameters
 from src.flock import NoLocks
-from src.run import archive, checkpoint, layout
+from src.run import archive, layout
 from src.run.layout import State
 from src.run.lock import holder
 from src.run.run import Run
@@ -132,7 +132,7 @@ def directory(plan: Plan) -> Finding:
     if kind in ("overlay", "tmpfs", "ramfs"):
         return yellow(f"{text}: lost when the container or the host restarts", "run.root=FOLDER on a disk or volume")
     if seconds > SLOW_SECONDS:
-        return yellow(f"{text}: slow, which every checkpoint waits for", "run.root=FOLDER on a faster disk")
+        return yellow(f"{text}: slow: so is each checkpoint, beside the training", "run.root=FOLDER on a faster disk")
     return green(f"{text}: write, fsync, rename, link, lock work")
 
 
@@ -148,10 +148,10 @@ def _try_out(folder: Path, lacking: list[str]) -> Iterator[str]:
         archive.write(scratch / "step.pt", {"format": archive.FORMAT})
         yield "hard-linking a checkpoint"
         try:
-            os.link(scratch / "step.pt", scratch / checkpoint.BEST)
+            os.link(scratch / "step.pt", scratch / layout.BEST)
         except OSError as error:
             lacking.append(f"no hard links ({files.reason(error)}): best.pt is a copy")
-            files.link_or_copy(scratch / "step.pt", scratch / checkpoint.BEST)
+            files.link_or_copy(scratch / "step.pt", scratch / layout.BEST)
         yield "locking"
         try:
             _try_lock(scratch / "lock")

@@ -15,7 +15,7 @@ from src.evaluation.metrics import Metrics
 from src.export.formats import WRITERS, Differs, Outputs
 from src.predict import picture
 from src.run import trained
-from src.run.checkpoint import weights_sha256
+from src.run.state import weights_sha256
 from src.run.trained import Trained
 
 CLOSE = 1e-4  # of the largest output, or of 1

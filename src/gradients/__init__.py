@@ -1,6 +1,7 @@
 """How the ranks agree on the gradient of a global batch.
 
 build           build_gradients: what train.sync and train.exchange ask for; shards_of, local_shards
+votes           what a rank wants: to stop, to save
 step            StepResult, divide, in_precision, Seed
 ddp             DDPGradients, SingleProcess
 bitwise         Bitwise: the same bits on any number of ranks

@@ -55,13 +55,13 @@ class Bitwise:
         """Seconds that this rank has waited for others."""
         return self._exchange.waited
 
-    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
         """See Gradients.forward_backward."""
         self._buffers.begin()
         self._partials.begin()
         for shard, batch in zip(self._local, micro_batches, strict=True):
             if not len(batch.targets):
-                self._partials.add_zeros([0.0, float(vote), 0.0])
+                self._partials.add_zeros([0.0, vote, 0.0])
                 continue
             self._seed.set(step, shard)
             self._partials.add(*self._shard(batch, vote))
@@ -74,7 +74,7 @@ class Bitwise:
             self._buffers.agree(self._total[self._tail :])
         return result
 
-    def _shard(self, batch: MicroBatch, vote: bool) -> tuple[list[Tensor], Numbers]:
+    def _shard(self, batch: MicroBatch, vote: float) -> tuple[list[Tensor], Numbers]:
         """(gradients, and what the buffers became; loss, vote and items) of one shard."""
         if self._buffers.length:
             self._buffers.restore()
@@ -82,7 +82,7 @@ class Bitwise:
         if not self._reentrant_is_refused:
             self._refuse_reentrant(loss)
         gradients = list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
-        numbers = [loss.item(), float(vote), float(items)]
+        numbers = [loss.item(), vote, float(items)]
         if self._buffers.length:
             gradients.append(self._buffers.changes(numbers[2], batch.is_first))
         return gradients, numbers

@@ -28,10 +28,10 @@ class Gradients(Protocol):
 
     name: str
 
-    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
         """Leave in every parameter's .grad the gradient of the mean loss over the items of the global batch.
 
-        `micro_batches` are this rank's share of the global batch; `vote` says that it wants to stop.
+        `micro_batches` are this rank's share of the global batch; `vote` says what it wants (src.gradients.votes).
         """
 
     @property

@@ -31,11 +31,11 @@ class SingleProcess:
         self._module, self._loss, self._seed = module, loss, seed
         self._parameters = list(module.parameters())
 
-    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
         """See Gradients.forward_backward."""
         for parameter in self._parameters:
             parameter.grad = None
-        result = StepResult(0.0, float(vote), 0.0)
+        result = StepResult(0.0, vote, 0.0)
         for index, batch in enumerate(micro_batches):
             self._seed.set(step, 0, index)
             loss, items = self._loss(self._module, batch.inputs, batch.targets)
@@ -104,12 +104,12 @@ class DDPGradients:
         """Seconds that this rank has waited for others."""
         return self._memory.waited if self._memory else 0.0
 
-    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
+    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
         """See Gradients.forward_backward."""
         for parameter in self._parameters:
             parameter.grad = None
         self._buffers.begin()
-        self._numbers = [0.0, float(vote), 0.0]
+        self._numbers = [0.0, vote, 0.0]
         if not self._memory:
             self._scalars.copy_(torch.tensor(self._numbers))
         for index, batch in enumerate(micro_batches):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from src import schema
+from src.gradients import votes
 
 GPU_LOOK_STEPS = 16  # on a GPU, asking costs a wait for it
 MASK = 2**64 - 1
@@ -30,9 +31,14 @@ class StepResult:
 
     def should_stop(self, step: int) -> bool:
         """Whether the ranks stop after this step: the same answer on all. On a GPU it is asked now and then."""
-        if isinstance(self.votes, float):
-            return self.votes > 0
-        return step % GPU_LOOK_STEPS == 0 and bool(self.votes > 0)
+        return self._is_known(step) and votes.stops(float(self.votes))
+
+    def should_save(self, step: int) -> bool:
+        """Whether they save after this step, as rank 0 wants: the same answer on all, asked now and then too."""
+        return self._is_known(step) and votes.saves(float(self.votes))
+
+    def _is_known(self, step: int) -> bool:
+        return isinstance(self.votes, float) or step % GPU_LOOK_STEPS == 0
 
 
 def divide(gradients: list[Tensor], items: float | Tensor) -> None:

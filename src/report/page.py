@@ -21,7 +21,6 @@ from src.predict import picture
 from src.report import facts
 from src.report.facts import Facts
 from src.run import archive, layout, trained
-from src.run.checkpoint import BEST
 from src.run.layout import newest_first
 from src.schema import Config
 
@@ -70,7 +69,7 @@ def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:
     `module` has the newest ones.
     """
     folder = path / layout.CHECKPOINTS
-    best, newest = folder / BEST, newest_first(folder)[0]
+    best, newest = folder / layout.BEST, newest_first(folder)[0]
     if not best.exists():
         return module, newest.name
     if not best.samefile(newest):
@@ -80,7 +79,7 @@ def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:
             return module, newest.name
         module = copy.deepcopy(module)
         module.load_state_dict(weights)
-    return module, BEST
+    return module, layout.BEST
 
 
 def one(path: Path, settings: Config, sources: Sources) -> Facts:

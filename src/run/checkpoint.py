@@ -1,111 +1,73 @@
-"""The checkpoints of a run: written, pruned, chosen; a damaged one is set aside for the one before it."""
+"""The checkpoints of a run: written beside the training, and pruned."""
 
-import copy
 import dataclasses
-import hashlib
-import os
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from src import config, files, fingerprint, model_file
-from src.averages import Average
 from src.data.dataset import DataSet
 from src.errors import Damaged, NonFinite, TryAgain, UserError
-from src.gradients.step import StepResult
-from src.optimizer import Optimizer
-from src.run import archive, layout
+from src.run import archive, choosing, layout
 from src.run.layout import State
 from src.run.progress import Progress
+from src.run.requests import Identity, Requests
 from src.run.run import Origin, Run, Start
+from src.run.saving import Saving
+from src.run.state import TrainState
 from src.schema import Config
 from src.world.world import World
 
-BEST = "best.pt"
-Weights = dict[str, Tensor]
 
+@dataclass(frozen=True)
+class _Snapshot:
+    """A copy of what training changes, in the memory of the host; the file SAVE that it is for, the seconds it took."""
 
-def weights_sha256(module: nn.Module) -> str:
-    """SHA-256 over the bytes of the state dict's tensors in order of their names (C order, little-endian)."""
-    digest = hashlib.sha256()
-    for _, tensor in sorted(module.state_dict().items()):
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-@dataclass
-class TrainState:
-    """What training changes, and a checkpoint holds."""
-
-    module: nn.Module
-    optimizer: Optimizer
-    average: Average
-    progress: Progress
-
-    def update(self, result: StepResult, samples: int) -> None:
-        """One step with so many samples: move the weights, take them into the average, count."""
-        self.optimizer.step(self.progress.step, result)
-        self.average.update(samples)
-        self.progress.advance(result.loss, result.items, samples)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain tensors on the CPU, and numbers."""
-        return {
-            "model": {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()},
-            "buffers": {name: tensor.cpu().clone() for name, tensor in self._not_in_state_dict().items()},
-            "optimizer": self.optimizer.torch.state_dict(),
-            "average": self.average.state_dict(),
-            "progress": self.progress.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what was saved."""
-        self.module.load_state_dict(state["model"])
-        saved = state.get("buffers", {})
-        for name, buffer in self._not_in_state_dict().items():
-            if name in saved:
-                buffer.copy_(saved[name])
-        self.optimizer.torch.load_state_dict(state["optimizer"])
-        self.average.load_state_dict(state.get("average", {}))
-        self.progress.load_state_dict(state["progress"])
-
-    def weights(self) -> dict[str, Any]:
-        """Copies of what `load_best` loads."""
-        model = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
-        return {"model": model, "average": copy.deepcopy(self.average.state_dict())}
-
-    def load_best(self, state: dict[str, Any]) -> None:
-        """The weights and averages of a checkpoint, and nothing else of it."""
-        self.module.load_state_dict(state["model"])
-        self.average.load_state_dict(state.get("average", {}))
-
-    def load_weights(self, weights: Weights) -> None:
-        """Begin with the weights of another training."""
-        self.module.load_state_dict(weights)
-        self.average.restart()
-
-    def _not_in_state_dict(self) -> dict[str, Tensor]:
-        """The buffers that torch calls not persistent: training may change them all the same."""
-        saved = self.module.state_dict(keep_vars=True)
-        return {name: buffer for name, buffer in self.module.named_buffers() if name not in saved}
+    step: int
+    epoch: int
+    content: dict[str, Any]
+    asked_by: Identity | None
+    seconds: float
 
 
 class Checkpoints:
-    """The checkpoints of a run. Rank 0 writes and chooses; all ranks call every method."""
+    """The checkpoints of a run. Rank 0 writes and chooses; all ranks call every method.
 
-    def __init__(self, run: Run, settings: Config, world: World, dataset: DataSet, warn: Callable[[str], None]) -> None:
+    A save is a copy of the state on the training thread and a write on another one. `flush_metrics` makes what was
+    measured before the copy safe on the disk, ahead of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: Config,
+        world: World,
+        dataset: DataSet,
+        warn: Callable[[str], None],
+        requests: Requests | None = None,
+    ) -> None:
         self._run, self._settings, self._world, self._warn = run, settings, world, warn
         self._dataset = dataset
         self._code = model_file.code_sha256(config.model_path(settings.model))
         self.folder = run.path / layout.CHECKPOINTS
-        self._saved_step: int | None = None  # of the newest checkpoint
+        self.flush_metrics: Callable[[], None] = lambda: None
+        self._saving = Saving()
+        self._saved_step: int | None = None  # of the newest checkpoint that is written
+        self._taken_step: int | None = None  # of the newest copy
+        self._unwritten: _Snapshot | None = None  # the newest copy, until it is written
         self._warnings = files.Warnings(warn)
+        self._requests = requests or Requests(run.path / layout.SAVE, 0, rank0=False)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether something is being written (rank 0)."""
+        return self._saving.in_flight
 
     def due_at_step(self, progress: Progress) -> bool:
         """Whether checkpoint.every_steps wants one after this step."""
@@ -122,10 +84,12 @@ class Checkpoints:
 
         Raises UserError on all ranks.
         """
-        origin, content = self._world.rank0_decides(self._choose)
+        origin, content = self._world.rank0_decides(
+            lambda: choosing.choose(self._run, self._settings, self._dataset, self._warn)
+        )
         if content is None:
             return origin
-        if misfit := _misfit(state.module, content["model"]):
+        if misfit := choosing.misfit(state.module, content["model"]):
             if origin.start is Start.WEIGHTS:
                 raise UserError(f"checkpoint.resume={origin.file}: does not fit the model: {misfit}")
             raise UserError(
@@ -136,68 +100,33 @@ class Checkpoints:
             state.load_weights(content["model"])
         else:
             state.load_state_dict(content)
-            self._saved_step = state.progress.step
+            self._saved_step = self._taken_step = state.progress.step
         return origin
 
-    def _choose(self) -> tuple[Origin, dict[str, Any] | None]:
-        try:
-            for stale in self.folder.glob(".*.part"):
-                stale.unlink()
-            return self._chosen()
-        except OSError as error:
-            raise UserError(
-                f"{self.folder}: {files.reason(error)}", fix=files.advice(error, "name another folder with run.root=")
-            ) from None
-
-    def _chosen(self) -> tuple[Origin, dict[str, Any] | None]:
-        if content := self._newest():
-            if content["data_sha256"] != self._dataset.fingerprint:
-                raise UserError(
-                    f"{self._run.path}: was trained on other data (its files' SHA-256 were others)",
-                    fix="bring the old files back, or give another run.name",
-                )
-            return Origin(Start.RESUMED), content
-        if (chosen := self._settings.checkpoint.resume) in ("auto", "never"):
-            return Origin(Start.NEW), None
-        try:
-            content = archive.read(Path(chosen))
-        except (Damaged, UserError) as error:
-            raise UserError(f"checkpoint.resume={error}") from None
-        if content.get("model_sha256", self._code) != self._code:
-            self._warn(f"checkpoint.resume={chosen}: is of another version of the model's file; its weights are taken")
-        return Origin(Start.WEIGHTS, chosen), content
-
-    def _newest(self) -> dict[str, Any] | None:
-        damaged = 0
-        for file in [*layout.newest_first(self.folder), *self.folder.glob(BEST)]:
-            try:
-                return archive.read(file)
-            except Damaged as error:
-                damaged += 1
-                aside = file.with_name(f"{file.name}.damaged")
-                os.replace(file, aside)
-                self._warn(f"DAMAGED: {error}; set aside as {aside.name}, looking for the one before")
-                self._run.event("damaged", file=file.name)
-        if damaged:
-            self._warn(f"DAMAGED: {self.folder} has no good checkpoint left: training starts anew")
-        return None
-
     def save(self, state: TrainState) -> None:
-        """Write a checkpoint, then prune. A full disk is reported, costs nothing, and is tried again at the next.
+        """Take a copy of the state; it is written beside the training, and old checkpoints are pruned after it.
 
-        Raises NonFinite on all ranks for weights that are not finite.
+        One save is in flight at most: the next one waits for it. A full disk is reported, costs nothing, and is tried
+        again at the next. Raises NonFinite on all ranks for weights that are not finite.
         """
-        self._world.rank0_decides(lambda: self._try(lambda: self._save(state), state.progress.step))
+        self._world.rank0_decides(lambda: self._begin(state))
 
     def mark_best(self, state: TrainState) -> None:
-        """Give the checkpoint of this step, written now where there is none, a second name: best.pt."""
+        """Give the checkpoint of this step, saved now where it is not, a second name: best.pt."""
+        step = state.progress.step
 
         def mark() -> None:
-            if self._saved_step != state.progress.step:
-                self._save(state)
-            files.link_or_copy(layout.checkpoint(self._run.path, state.progress.step), self.folder / BEST)
+            if (unwritten := self._unwritten) is not None:  # its save failed, and may work now
+                self._write(unwritten)
+            files.link_or_copy(layout.checkpoint(self._run.path, step), self.folder / layout.BEST)
+            self._run.mirror.request()
 
-        self._world.rank0_decides(lambda: self._try(mark, state.progress.step))
+        def decide() -> None:
+            if self._taken_step != step:
+                self._begin(state)
+            self._saving.add(lambda: self._try(mark, step))
+
+        self._world.rank0_decides(decide)
 
     @contextmanager
     def best(self, state: TrainState) -> Iterator[None]:
@@ -216,7 +145,7 @@ class Checkpoints:
 
     def _read_best(self) -> dict[str, Any] | None:
         try:
-            return archive.read(self.folder / BEST)
+            return archive.read(self.folder / layout.BEST)
         except (Damaged, UserError) as error:
             self._warn(f"{error}; the newest weights are measured instead")
             return None
@@ -225,11 +154,12 @@ class Checkpoints:
         """Write the checkpoint that the job leaves; TryAgain on all ranks if it cannot."""
 
         def decide() -> None:
+            self._saving.wait()
             progress = state.progress
             try:
                 there = files.exists(layout.checkpoint(self._run.path, progress.step))
                 if self._saved_step != progress.step or not there:
-                    self._save(state)
+                    self._write(self._snapshot(state))
             except OSError as error:
                 saved = f"step {self._saved_step} is" if self._saved_step else "nothing is"
                 raise TryAgain(
@@ -239,6 +169,21 @@ class Checkpoints:
 
         self._world.rank0_decides(decide)
 
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Whatever ends the block badly waits for what is being saved."""
+        try:
+            yield
+        except BaseException:
+            self._saving.settle()
+            raise
+
+    def _begin(self, state: TrainState) -> None:
+        self._saving.wait()
+        snapshot = self._unwritten = self._snapshot(state)
+        self._taken_step = snapshot.step
+        self._saving.add(lambda: self._try(lambda: self._write(snapshot), snapshot.step))
+
     def _try(self, write: Callable[[], None], step: int) -> None:
         try:
             write()
@@ -247,16 +192,34 @@ class Checkpoints:
             self._warnings.failed(str(self.folder), error, consequence)
             self._run.event("checkpoint failed", step=step, reason=files.reason(error))
 
-    def _save(self, state: TrainState) -> None:
-        progress, began = state.progress, time.perf_counter()
-        buffers = {name for name, _ in state.module.named_buffers()}
-        for name, tensor in state.module.state_dict().items():
-            # A buffer may be a mask of -inf.
-            bad = torch.isnan(tensor) if name in buffers else ~torch.isfinite(tensor)
-            if tensor.is_floating_point() and bool(bad.any()):
-                raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
+    def _snapshot(self, state: TrainState) -> "_Snapshot":
+        """A copy of the state, which training does not change. Raises NonFinite."""
+        progress, began, asked_by = state.progress, time.perf_counter(), self._requests.take()
+        if name := _not_finite(state.module):
+            raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
         content = {"format": archive.FORMAT} | state.state_dict()
-        content |= {
+        return _Snapshot(progress.step, progress.epoch, content, asked_by, time.perf_counter() - began)
+
+    def _write(self, snapshot: "_Snapshot") -> None:
+        """Write the checkpoint, then prune. Raises OSError, and UserError where another job has taken the folder."""
+        began = time.perf_counter()
+        self.flush_metrics()
+        self._run.remake()
+        files.make_folder(self.folder)
+        digest = archive.write(layout.checkpoint(self._run.path, snapshot.step), snapshot.content | self._described())
+        self._saved_step, self._unwritten = snapshot.step, None
+        self._warnings.worked(str(self.folder))
+        self._requests.done(snapshot.asked_by)
+        self._prune()
+        took = {"milliseconds": time.perf_counter() - began, "copy_milliseconds": snapshot.seconds}
+        rounded = {name: round(1000 * seconds, 2) for name, seconds in took.items()}
+        self._run.event("checkpoint", step=snapshot.step, sha256=digest, **rounded)
+        self._run.status(State.RUNNING, epoch=snapshot.epoch, step=snapshot.step)
+        self._run.mirror.request()
+
+    def _described(self) -> dict[str, Any]:
+        """What a checkpoint says of itself beside the state."""
+        return {
             "config": config.as_dict(self._settings),
             "fingerprint": fingerprint.fingerprint(self._settings),
             "data_sha256": self._dataset.fingerprint,
@@ -264,15 +227,6 @@ class Checkpoints:
             "model_sha256": self._code,
             "torch": str(torch.__version__),
         }
-        self._run.remake()
-        files.make_folder(self.folder)
-        digest = archive.write(layout.checkpoint(self._run.path, progress.step), content)
-        self._saved_step = progress.step
-        self._warnings.worked(str(self.folder))
-        self._prune()
-        milliseconds = round(1000 * (time.perf_counter() - began), 2)
-        self._run.event("checkpoint", step=progress.step, sha256=digest, milliseconds=milliseconds)
-        self._run.status(State.RUNNING, epoch=progress.epoch, step=progress.step)
 
     def _prune(self) -> None:
         try:
@@ -282,9 +236,13 @@ class Checkpoints:
             self._warn(f"{self.folder}: {files.reason(error)}: old checkpoints stay")
 
 
-def _misfit(module: nn.Module, weights: Weights) -> str:
-    """Which tensors have other shapes than the module's, or ''."""
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    differing = sorted(name for name in expected | given if expected.get(name) != given.get(name))
-    return ", ".join(f"{name} {given.get(name)}, expected {expected.get(name)}" for name in differing[:3])
+def _not_finite(module: nn.Module) -> str:
+    """The name of a tensor with a number that is not finite, '' if there is none. A buffer may be a mask of -inf."""
+    buffers = {name for name, _ in module.named_buffers()}
+    for name, tensor in module.state_dict().items():
+        # A sum is read in a fifth of the time; finite numbers may overflow in it, and a mask is infinite.
+        if tensor.is_floating_point() and not math.isfinite(tensor.sum().item()):
+            bad = torch.isnan(tensor) if name in buffers else ~torch.isfinite(tensor)
+            if bool(bad.any()):
+                return name
+    return ""

@@ -31,8 +31,12 @@ class Lines:
         self._write()
 
     def position(self) -> int:
-        """Bytes written so far and safe on the disk; `truncate` goes back to here."""
+        """Bytes written so far; `truncate` goes back to here. `flush` makes them safe on the disk."""
         self._write()
+        return self._written
+
+    def flush(self) -> None:
+        """Make what is written safe on the disk. Another thread may call it."""
         if self._written and not self._pending:
             try:
                 with self._file.open("ab") as stream:
@@ -40,7 +44,6 @@ class Lines:
                 self._flushes.worked(str(self._file))
             except OSError as error:
                 self._flushes.failed(str(self._file), error, ": a power cut may cost its last lines")
-        return self._written
 
     def truncate(self, position: int) -> None:
         """Forget everything after `position` bytes."""

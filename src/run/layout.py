@@ -20,8 +20,12 @@ STATUS = "status.json"
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 STOP = "STOP"
+SAVE = "SAVE"
 CHECKPOINTS = "checkpoints"
+BEST = "best.pt"  # in it: the second name of the best checkpoint
 MODEL = "model"  # the copy of the model's file
+MIRROR = "mirror.json"  # which run of its mirror it is
+BROUGHT = "brought_back"  # in it: the step that came from the mirror, where the disk was empty or behind
 TABLES = "tables"  # what is measured and is no single number
 REPORT = "report.html"
 COMPILED = "compiled"  # what torch.compile made, for the next start; there only where a model compiles
@@ -124,6 +128,11 @@ def read_provenance(path: Path) -> dict[str, Any]:
     return _read_object(path / PROVENANCE)
 
 
+def read_mirror(path: Path) -> dict[str, Any]:
+    """What mirror.json says, {} if there is none or it cannot be read."""
+    return _read_object(path / MIRROR)
+
+
 def load_settings(path: Path) -> Config:
     """The run's settings, those of its model read by the copy of the model's file. Raises UserError."""
     try:
@@ -170,6 +179,12 @@ def newest_first(folder: Path) -> list[Path]:
         (file for file, step in numbered.items() if step.isascii() and step.isdigit()),
         key=lambda f: -int(numbered[f]),
     )
+
+
+def newest_whole(path: Path) -> int:
+    """The step of the run's newest checkpoint that is whole, 0 if it has none."""
+    whole = (file for file in newest_first(path / CHECKPOINTS) if seal.is_whole(file))
+    return next((int(file.stem.removeprefix("step-")) for file in whole), 0)
 
 
 def finished_line(path: Path) -> str:

@@ -41,7 +41,7 @@ def _git() -> dict[str, Any] | None:
         return done.stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("--no-optional-locks", "status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         commit = os.environ.get("IMAGE_COMMIT", "")  # git describe --always --dirty
         return {"commit": commit.removesuffix("-dirty"), "dirty": commit.endswith("-dirty")} if commit else None

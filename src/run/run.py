@@ -5,6 +5,7 @@ import enum
 import itertools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from src.errors import UserError
 from src.run import layout, lock
 from src.run.jsonl import Lines
 from src.run.layout import State, StopReason, read_status
+from src.run.mirror import Mirror
 from src.run.progress import Progress
 from src.run.provenance import device_name, provenance
 from src.schema import Config
@@ -57,7 +59,10 @@ def on(settings: Config, dataset: DataSet) -> Config:
 class Run:
     """The run's folder, held by this job. Rank 0 writes; on the others every method does nothing."""
 
-    def __init__(self, path: Path, world: World, settings: Config, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, world: World, settings: Config, warn: Callable[[str], None], mirror: Mirror | None = None
+    ) -> None:
+        self.mirror = mirror or Mirror(path, settings, False, warn, warn)
         self.path, self._rank0, self._warn = path, world.rank == 0, warn
         self._world, self._settings = world, settings
         self._status: dict[str, Any] = {}
@@ -65,6 +70,7 @@ class Run:
         self._lock: int | None = None
         self._stopped: Callable[[], bool] = lambda: False
         self._warnings = files.Warnings(warn)
+        self._writing = threading.RLock()  # a checkpoint is written beside the training
         self.events: Lines | None = None
         self.provenance: dict[str, Any] = {}
 
@@ -105,6 +111,7 @@ class Run:
         self._lock = lock.hold(self.path, self._warn, self._stopped)
         if self._settings.checkpoint.resume == "never":
             self._set_aside()
+        self.mirror.bring_back(self.refuse_contradiction)
         self.refuse_contradiction()
         files.make_folder(self.path / layout.CHECKPOINTS)
         self._before = read_status(self.path)
@@ -112,7 +119,9 @@ class Run:
 
     def _write_down(self) -> None:
         """What runs from now on. Not before everything is agreed: a refused command leaves no trace."""
-        (self.path / layout.STOP).unlink(missing_ok=True)
+        for wish in (layout.STOP, layout.SAVE):  # of an earlier job
+            (self.path / wish).unlink(missing_ok=True)
+        self.mirror.write_down()
         files.write_text(self.path / layout.CONFIG, config.as_yaml(self._settings))
         model_file.copy(config.model_path(self._settings.model), self.path / layout.MODEL)
         files.write_text(self.path / layout.PROVENANCE, json.dumps(self.provenance, indent=2) + "\n")
@@ -148,14 +157,14 @@ class Run:
         self._write_down()
         self._warn(f"{self.path}: was removed or renamed while training; it is made again, without what it held")
 
-    def refuse_contradiction(self) -> None:
-        """Raise UserError if the run was started with other settings that shape the result."""
-        file = self.path / layout.CONFIG
-        if not file.exists():
+    def refuse_contradiction(self, folder: Path | None = None) -> None:
+        """Raise UserError if the run, or the copy of it in `folder`, was started with other settings that shape it."""
+        folder = folder or self.path
+        if not (folder / layout.CONFIG).exists():
             return
-        now, then = fingerprint.shaping(self._settings), layout.recorded_shaping(self.path)
+        now, then = fingerprint.shaping(self._settings), layout.recorded_shaping(folder)
         changed = [
-            self._edited()
+            self._edited(folder)
             if name == fingerprint.CODE
             else f"{name} {then.get(name, 'unset')} -> {now.get(name, 'unset')}"
             for name in sorted(then.keys() | now.keys())
@@ -167,8 +176,9 @@ class Run:
                 fix="give the old ones, another run.name, or checkpoint.resume=never",
             )
 
-    def _edited(self) -> str:
-        file, copy = config.model_path(self._settings.model), layout.model_copy(self.path)
+    def _edited(self, folder: Path) -> str:
+        file, copy = config.model_path(self._settings.model), layout.model_copy(folder)
+        copy = copy if folder == self.path else None  # it does not stay
         return f"{file} was edited" + (f": diff {copy} {file}" if copy else "")
 
     def begin(self, progress: Progress, origin: Origin, steps_per_epoch: int, last_step: int) -> str:
@@ -217,7 +227,8 @@ class Run:
         if self.events is not None:
             job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "")
             when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            self.events.append(time=when, event=event, **facts, world_size=self._world.size, job=job)
+            with self._writing:
+                self.events.append(time=when, event=event, **facts, world_size=self._world.size, job=job)
 
     def preempted(self, reason: StopReason, progress: Progress) -> None:
         """The ranks agreed to stop before the end, and have saved."""
@@ -233,10 +244,14 @@ class Run:
         """
         if not self._rank0 or self.events is None:
             return
-        if state is not State.FAILED:
-            self._status.pop("reason", None)
-        facts = {"restart": state is not State.FINISHED} | facts
-        self._status.update(facts, state=state.value, world_size=self._world.size, data=self._settings.data.name)
+        with self._writing:
+            if state is not State.FAILED:
+                self._status.pop("reason", None)
+            facts = {"restart": state is not State.FINISHED} | facts
+            self._status.update(facts, state=state.value, world_size=self._world.size, data=self._settings.data.name)
+            self._write_status()
+
+    def _write_status(self) -> None:
         file, text = self.path / layout.STATUS, json.dumps(self._status, indent=2) + "\n"
         try:
             files.write_text(file, text)

@@ -45,3 +45,11 @@ def is_whole(file: Path) -> bool:
     except OSError:
         return False
     return given(content) is not None and not is_broken(content)
+
+
+def of(file: Path) -> str:
+    """The SHA-256 that the file says it was sealed with, '' if it has none. Raises OSError."""
+    with file.open("rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, stream.tell() - LENGTH))
+        return given(stream.read()) or ""

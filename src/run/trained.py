@@ -14,7 +14,7 @@ from src.data.dataset import TestSet
 from src.data.splits import Spec
 from src.errors import Damaged, UserError
 from src.models import Model
-from src.run import archive, checkpoint, layout
+from src.run import archive, layout
 from src.schema import Config
 from src.world.world import World
 
@@ -102,7 +102,7 @@ def _model_of(path: Path, settings: Config, chosen: Path | None) -> Path:
 def _read(path: Path, best: bool) -> tuple[Path, dict[str, Any]]:
     folder, problem = path / layout.CHECKPOINTS, "no checkpoint there"
     newest_first = layout.newest_first(folder)
-    for file in [folder / checkpoint.BEST, *newest_first] if best else newest_first:
+    for file in [folder / layout.BEST, *newest_first] if best else newest_first:
         if file.exists():
             try:
                 return file, archive.read(file)

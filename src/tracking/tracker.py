@@ -63,8 +63,13 @@ class Tracker:
             tables.write(self._run.path, progress.step, described, self._warn_once)
 
     def position(self) -> int:
-        """Bytes of metrics.jsonl that are safe on the disk, for the checkpoint."""
+        """Bytes of metrics.jsonl that belong to a checkpoint of this moment."""
         return self._lines.position() if self._lines is not None else 0
+
+    def flush(self) -> None:
+        """Make them safe on the disk. Another thread may call it."""
+        if self._lines is not None:
+            self._lines.flush()
 
     def _write(self, kind: str, progress: Progress, **values: Any) -> None:
         if self._lines is None:

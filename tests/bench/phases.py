@@ -16,8 +16,9 @@ from launch import torchrun
 from launch.one_host import OneHost
 from src import config, job, leaving, train
 from src.data import dataset
-from src.run.checkpoint import Checkpoints, TrainState
+from src.run.checkpoint import Checkpoints
 from src.run.run import Run
+from src.run.state import TrainState
 from src.world import world
 from src.world.lost_ranks import LostRanks
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from src.errors import JobFailed, UserError
 from src.export import formats, weights
 from src.run import layout, trained
-from src.run.checkpoint import weights_sha256
 from src.run.layout import newest_first
+from src.run.state import weights_sha256
 from tests.helpers.commands import command
 from tests.helpers.namespaces import in_namespaces
 

@@ -9,29 +9,36 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import schema
+from src import config, schema
 from src.data.loader import ShardedLoader
 from src.gradients import build as gradients
 from src.gradients import step as step_room
+from src.gradients import votes
 from src.world.world import World
 from tests.helpers.bare_models import bce
 from tests.helpers.gradient_steps import BATCH, CPU, split, tutorial
 from tests.helpers.ranks import in_world
 
 
-def test_votes_reach_every_rank(tmp_path: Path) -> None:
-    def work(world: World) -> list[bool]:
-        chosen = schema.Train(global_batch_size=BATCH)
+@pytest.mark.parametrize(
+    "sync",
+    [("train.sync=ddp",), ("train.sync=ddp", "train.exchange=backend"), ("train.sync=bitwise",)],
+    ids=["ddp", "gloo", "bitwise"],
+)
+def test_votes_reach_every_rank(sync: tuple[str, ...], tmp_path: Path) -> None:
+    def work(world: World) -> list[tuple[bool, bool]]:
+        chosen = config.parse([*sync, f"train.global_batch_size={BATCH}"]).train
         number, own = gradients.local_shards(chosen, world)
         batches = ShardedLoader(split(), chosen, own, number, CPU)
         way = gradients.build_gradients(tutorial(), bce, chosen, world)
         totals = (
-            way.forward_backward(parts, step, world.rank == 1 and step == 1)
+            way.forward_backward(parts, step, wishes[world.rank].get(step, 0.0))
             for step, parts in enumerate(batches.epoch(0))
         )
-        return [total.should_stop(step) for step, total in enumerate(totals)]
+        return [(total.should_stop(step), total.should_save(step)) for step, total in enumerate(totals)]
 
-    assert in_world(3, work, tmp_path).values == [[False, True, False]] * 3
+    wishes = {0: {0: votes.SAVE, 1: votes.SAVE}, 1: {1: votes.STOP}, 2: {1: votes.STOP}}
+    assert in_world(3, work, tmp_path, *sync).values == [[(False, True), (True, True), (False, False)]] * 3
 
 
 def test_votes_on_a_gpu_are_read_every_few_steps() -> None:

@@ -23,7 +23,7 @@ SETTINGS = ("data.name=idx", "run.name=r", "train.epochs=20", f"train.timeout_se
 def test_a_suspended_job_goes_on(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, votes = Interrupts.vote, [0]
 
-    def vote(self: Interrupts) -> bool:
+    def vote(self: Interrupts) -> float:
         votes[0] += 1
         if votes[0] == 20:
             (tmp_path / os.environ["RANK"]).write_text(str(os.getpid()))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from launch.job import task, verdict
+from launch.job import at_start, task, verdict
 from src.errors import UserError
 from src.run import jsonl
 from src.run.layout import ExitCode, read_status
@@ -371,6 +371,15 @@ def test_the_exit_code_follows_from_status_json(
     before: dict[str, Any], after: dict[str, Any], code: int, answer: int
 ) -> None:
     assert verdict(before, after, code)[0] == answer
+
+
+def test_what_a_mirror_brought_back_is_no_progress(tmp_path: Path) -> None:
+    failed = {"state": "failed", "step": 9}
+    assert verdict(at_start({}, tmp_path), failed, 1)[0] == ExitCode.TRY_AGAIN
+    (tmp_path / "mirror.json").write_text('{"id": "a", "brought_back": 9}')
+    assert verdict(at_start({}, tmp_path), failed, 1)[0] == ExitCode.FAILED
+    assert verdict(at_start({}, tmp_path), failed | {"step": 10}, 1)[0] == ExitCode.TRY_AGAIN
+    assert at_start({"step": 12}, tmp_path) == {"step": 12}
 
 
 @pytest.mark.parametrize("exchange", ["shared_memory", "backend"])

@@ -1,11 +1,17 @@
 """A run's checkpoints: which are kept, which are loaded, and what does not fit."""
 
+import json
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from src.run import archive, jsonl
+from src import job as job_room
+from src.errors import JobFailed, UserError
+from src.run import archive, checkpoint, jsonl
 from src.run import run as run
 from src.run.layout import newest_first, read_status
 from tests.helpers.ranks import Job
@@ -30,78 +36,6 @@ def test_a_run_keeps_the_newest_and_the_best(small: str, tmp_path: Path) -> None
     events = [event for event in jsonl.read(done.run / "events.jsonl") if event["event"] == "checkpoint"]
     assert [event["step"] for event in events][-2:] == [60, 64]
     assert all(len(event["sha256"]) == 64 and event["milliseconds"] > 0 for event in events)
-
-
-def test_weights_of_another_run(small: str, tmp_path: Path) -> None:
-    first = job(small, tmp_path)
-    source = first.run / "checkpoints" / "best.pt"
-    second = job(small, tmp_path, "run.name=second", f"checkpoint.resume={source}", "optim.lr=0.02")
-    assert f"(weights of {source})" in second.output
-    lines_of = [next(jsonl.read(path / "metrics.jsonl")) for path in (first.run, second.run)]
-    assert lines_of[1]["step"] == 5
-    assert lines_of[1]["loss"] < lines_of[0]["loss"]
-
-
-@pytest.mark.parametrize(
-    ("content", "advice"),
-    [
-        ({"format": 1, "model": {"linear.weight": torch.zeros(3, 3)}}, "does not fit the model: linear.bias None"),
-        ({"format": 9}, "is of format 9"),
-        ({"weights": 1}, "is no checkpoint of this job"),
-        (None, "cannot be read (No such file or directory)"),
-        (b"rubbish", "is truncated or no checkpoint"),
-    ],
-)
-def test_weights_that_do_not_fit(content: object, advice: str, small: str, tmp_path: Path) -> None:
-    file = tmp_path / "other.pt"
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    elif isinstance(content, dict):
-        archive.write(file, content)
-    refused = job(small, tmp_path, f"checkpoint.resume={file}", fails=True)
-    assert refused.codes == [2, 2], refused.output
-    assert advice in refused.output
-    assert f"error: checkpoint.resume={file}: " in refused.output
-    assert not (tmp_path / "runs" / "r" / "config.yaml").exists(), "the mended command would contradict it"
-
-
-def test_weights_of_another_shape_are_refused(small: str, tmp_path: Path) -> None:
-    done = job(small, tmp_path, "train.epochs=1")
-    for file in (done.run / "checkpoints").glob("*.pt"):
-        content = archive.read(file)
-        file.unlink()
-        archive.write(file, content | {"model": content["model"] | {"linear.bias": torch.zeros(3)}})
-    refused = job(small, tmp_path, fails=True)
-    assert refused.codes == [2, 2], refused.output
-    assert "its checkpoint does not fit the model: linear.bias (3,), expected (10,)" in refused.output
-
-
-def test_a_damaged_checkpoint_is_set_aside(small: str, tmp_path: Path) -> None:
-    whole = job(small, tmp_path / "whole")
-    half = job(small, tmp_path, "train.epochs=3", "checkpoint.every_steps=10")
-    newest = half.run / "checkpoints" / "step-00000048.pt"
-    earlier = (half.run / "checkpoints" / "step-00000040.pt").read_bytes()
-    newest.write_bytes(newest.read_bytes()[:-100])
-    again = job(small, tmp_path, ranks=1)
-    assert "DAMAGED" in again.output
-    assert "resumed at step 40" in again.output
-    assert "step-00000048.pt.damaged" in names(again)
-    assert read_status(again.run)["weights_sha256"] == read_status(whole.run)["weights_sha256"]
-    assert [e["file"] for e in jsonl.read(again.run / "events.jsonl") if e["event"] == "damaged"] == [newest.name]
-    steps = [line["step"] for line in jsonl.read(again.run / "metrics.jsonl") if line["kind"] == "train"]
-    assert steps == [line["step"] for line in jsonl.read(whole.run / "metrics.jsonl") if line["kind"] == "train"]
-
-    for best, told in (
-        (earlier, "resumed at step 40"),
-        (earlier[:-1], "no good checkpoint left: training starts anew"),
-    ):
-        for file in again.run.glob("checkpoints/step-*.pt"):
-            file.write_bytes(file.read_bytes()[:-100])
-        (again.run / "checkpoints" / "best.pt").unlink()
-        (again.run / "checkpoints" / "best.pt").write_bytes(best)
-        last = job(small, tmp_path, ranks=1)
-        assert told in last.output
-        assert read_status(last.run)["weights_sha256"] == read_status(whole.run)["weights_sha256"]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(small: str, tmp_path: Path) -> None:
@@ -133,6 +67,107 @@ def test_a_full_disk_loses_one_checkpoint_and_warns(
     done = job(small, tmp_path)
     assert "No space left on device: this checkpoint is lost, the one before it is safe" in done.output
     assert read_status(done.run)["state"] == "finished"
+
+
+def written(path: Path) -> int:
+    """The newest step in metrics.jsonl."""
+    return max((int(line["step"]) for line in jsonl.read(path / "metrics.jsonl")), default=0)
+
+
+def held(monkeypatch: pytest.MonkeyPatch, before: Callable[[Path, int], None]) -> None:
+    """Call `before` with the run's folder and the step before each checkpoint is written."""
+    write = archive.write
+
+    def holding(file: Path, content: dict[str, Any]) -> str:
+        before(file.parent.parent, content["progress"]["step"])
+        return write(file, content)
+
+    monkeypatch.setattr(archive, "write", holding)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk answers only when training is further: a job that waited for it would never get there."""
+    seen = []
+
+    def until_training_is_further(path: Path, step: int) -> None:
+        deadline = time.monotonic() + 60
+        while step == 10 and written(path) <= step and time.monotonic() < deadline:
+            time.sleep(0.001)
+        seen.append((step, written(path) > step, read_status(path)["step"]))
+        (tmp_path / "seen").write_text(json.dumps(seen))
+
+    plain = job(small, tmp_path / "plain", "checkpoint.every_steps=10")
+    held(monkeypatch, until_training_is_further)
+    done = job(small, tmp_path, "checkpoint.every_steps=10")
+    assert read_status(done.run)["weights_sha256"] == read_status(plain.run)["weights_sha256"]
+    told = json.loads((tmp_path / "seen").read_text())
+    assert told[0] == [10, True, 0]
+    steps = [step for step, _, _ in told]
+    assert steps == [10, 16, 20, 30, 32, 40, 48, 50, 60, 64], "each waits for the one before, and none is left out"
+    assert [before for _, _, before in told] == [0, *steps[:-1]], "status.json says what is on the disk"
+    files = [sorted((path / "checkpoints").iterdir()) for path in (plain.run, done.run)]
+    for one, other in zip(*files, strict=True):
+        contents = [archive.read(file) for file in (one, other)]
+        samples = [content["progress"] | {"metrics_bytes": 0} for content in contents]  # a speed may have a digit more
+        assert samples[0] == samples[1]
+        assert all(torch.equal(value, contents[1]["model"][name]) for name, value in contents[0]["model"].items())
+
+
+def test_what_is_being_saved_is_not_lost_by_a_failure(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed_now = tmp_path / "failed"
+
+    def until_the_failure(path: Path, step: int) -> None:
+        deadline = time.monotonic() + 60
+        while not failed_now.exists() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.3)
+
+    def fail(*_: object) -> None:
+        failed_now.touch()
+        raise JobFailed("the evaluation failed")
+
+    held(monkeypatch, until_the_failure)
+    monkeypatch.setattr(job_room, "evaluate", fail)
+    failed = job(small, tmp_path, fails=True)
+    assert (failed.codes, "error: the evaluation failed" in failed.output) == ([1, 1], True), failed.output
+    assert names(failed) == ["step-00000016.pt"]
+    assert {name: read_status(failed.run)[name] for name in ("state", "step")} == {"state": "failed", "step": 16}
+    assert [event["event"] for event in jsonl.read(failed.run / "events.jsonl")] == ["start", "checkpoint", "failed"]
+
+
+def test_a_mistake_that_the_thread_finds_ends_all_ranks(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_: object) -> None:
+        raise UserError("r: is in use by another job", fix="wait")
+
+    monkeypatch.setattr(run.Run, "remake", taken)
+    refused = job(small, tmp_path, fails=True)
+    assert refused.codes == [2, 2], refused.output
+    assert refused.output.count("error: r: is in use by another job; wait\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("weight", "buffer", "named"),
+    [
+        (1.0, 0.0, ""),
+        (1.0, -torch.inf, ""),  # a mask
+        (3e38, 0.0, ""),  # the sum overflows
+        (torch.inf, 0.0, "weight"),
+        (torch.nan, 0.0, "weight"),
+        (1.0, torch.nan, "mask"),
+    ],
+)
+def test_weights_that_are_not_finite_are_found(weight: float, buffer: float, named: str) -> None:
+    module = torch.nn.Linear(4, 4, bias=False)
+    torch.nn.init.constant_(module.weight, weight)
+    module.register_buffer("mask", torch.full((3,), buffer))
+    module.register_buffer("count", torch.tensor(3))
+    assert checkpoint._not_finite(module) == named
 
 
 def test_checkpoints_are_ordered_by_number(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def at_step_20(number: signal.Signals, rank: int, monkeypatch: pytest.MonkeyPatc
     """Let the rank send itself the signal."""
     original, votes = Interrupts.vote, [0]
 
-    def vote(self: Interrupts) -> bool:
+    def vote(self: Interrupts) -> float:
         votes[0] += 1
         if votes[0] == 20 and os.environ["RANK"] == str(rank):
             os.kill(os.getpid(), number)
