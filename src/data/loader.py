@@ -60,8 +60,10 @@ class ShardedLoader:
         self._shuffle, self._sample_bytes = shuffle, split.sample_bytes
         on_disk = len(split) * self._sample_bytes if self._split.device.type == "cpu" else 0
         self._ahead = on_disk > AHEAD_BYTES
-        if shuffle == "full" and paging.larger_than_memory(on_disk):
+        self._reader = None
+        if paging.larger_than_memory(on_disk):
             paging.read_alone(split.inputs)
+            self._reader = paging.BlockReader(split.inputs) if shuffle == "blocks" else None
         self.steps_per_epoch = -(-len(split) // self._batch_size)
 
     def count(self, step: int) -> int:
@@ -93,6 +95,8 @@ class ShardedLoader:
         for shard, sampler in zip(self._local, self._samplers, strict=True):
             ends = self._end(shard, steps.start), self._end(shard, steps.stop)
             chosen = sampler.indices(order, *ends, self._split.device)
+            if self._reader is not None:
+                self._reader.read(chosen)
             taken.append((chosen, *self._split.take(chosen)))
         return taken
 
