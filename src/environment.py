@@ -174,7 +174,27 @@ def processors() -> int:
     return max(1, int(min(allowed, *map(_quota, _cgroups()), float("inf"))))
 
 
-def _cgroups() -> list[Path]:
+def memory_bytes() -> int:
+    """Memory that this process and its page cache may fill: what the machine has to give, and its cgroup's limit."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([free, *map(_memory_limit, _cgroups("memory"))])
+
+
+def _memory_limit(cgroup: Path) -> int:
+    """Bytes that a cgroup of version 2 or 1 grants; more than there are where it has no limit."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            return int((cgroup / name).read_text())
+        except (OSError, ValueError):  # no such controller; "max"
+            continue
+    return 2**63
+
+
+def _cgroups(controller: str = "cpu") -> list[Path]:
     """The folders of this process's cgroup and of those above it: each may have a quota."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -183,9 +203,9 @@ def _cgroups() -> list[Path]:
     folders = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        root = CGROUP / "cpu" if controllers else CGROUP
+        root = CGROUP / controller if controllers else CGROUP
         folder = root / path.strip("/")
         folders += [folder for folder in (folder, *folder.parents) if folder.is_relative_to(root)]
     return folders

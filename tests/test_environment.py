@@ -217,3 +217,16 @@ def test_what_slurm_allocates_may_be_rubbish(monkeypatch: pytest.MonkeyPatch) ->
     for value in ("0", "many", "-1", "\u00b2", ""):
         given(monkeypatch, f"SLURM_JOB_ID=7 SLURM_CPUS_ON_NODE={value} SLURM_GPUS_ON_NODE={value}")
         assert environment.ranks_per_node() == 3
+
+
+@pytest.mark.parametrize("name", ["memory.max", "memory.limit_in_bytes"])
+def test_a_container_s_memory_counts(name: str) -> None:
+    machine = environment.memory_bytes()
+    assert machine > 2**20
+    for folder in (environment.CGROUP, environment.CGROUP / "memory"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("1048576\n")
+    assert environment.memory_bytes() == 2**20
+    for folder in (environment.CGROUP, environment.CGROUP / "memory"):
+        (folder / name).write_text("max\n")
+    assert environment.memory_bytes() > 2**20

@@ -15,7 +15,7 @@ text        a kind of files: texts as bytes, in blocks
 order       Permutation, ShardSampler: the order of an epoch; draws: random numbers of a sample
     blocks      BlockOrder: an order for data larger than memory
 loader      ShardedLoader: this rank's micro-batches
-    prefetch    each: computed one ahead, by a thread
+    prefetch    each: computed one ahead, by a thread; paging: how much of a mapped file is read at once
 download    fetch, verify: files from mirrors, whole or not there
     remembered  Remembered: checksums that were computed before
 digits      write: the embedded data set, drawn with strokes

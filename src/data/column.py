@@ -20,7 +20,7 @@ class Column:
     """
 
     def __init__(self, pieces: Sequence[Tensor], decode: Callable[[Tensor], Tensor] = _as_stored) -> None:
-        self._pieces, self._decode = list(pieces), decode
+        self.pieces, self._decode = list(pieces), decode
         ends = torch.tensor([len(piece) for piece in pieces]).cumsum(0)
         self._ends, self._begins = ends, ends - torch.tensor([len(piece) for piece in pieces])
         none = decode(pieces[0][:0])
@@ -29,7 +29,7 @@ class Column:
     @property
     def device(self) -> torch.device:
         """Where the pieces are."""
-        return self._pieces[0].device
+        return self.pieces[0].device
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -63,22 +63,22 @@ class Column:
     def then(self, change: Callable[[Tensor], Tensor]) -> "Column":
         """The same rows with a change of their values."""
         decode = self._decode
-        return Column(self._pieces, lambda rows: change(decode(rows)))
+        return Column(self.pieces, lambda rows: change(decode(rows)))
 
     def _stored(self, indices: Tensor) -> Tensor:
         # index_select: indexing with a tensor copies the same bytes in 7 times the time.
-        if len(self._pieces) == 1:
-            return self._pieces[0].index_select(0, indices)
+        if len(self.pieces) == 1:
+            return self.pieces[0].index_select(0, indices)
         owners = torch.bucketize(indices, self._ends, right=True)
-        rows = torch.empty((len(indices), *self._pieces[0].shape[1:]), dtype=self._pieces[0].dtype)
+        rows = torch.empty((len(indices), *self.pieces[0].shape[1:]), dtype=self.pieces[0].dtype)
         for owner in set(owners.tolist()):
             chosen = (owners == owner).nonzero().flatten()
-            rows[chosen] = self._pieces[owner].index_select(0, indices[chosen] - self._begins[owner])
+            rows[chosen] = self.pieces[owner].index_select(0, indices[chosen] - self._begins[owner])
         return rows
 
     def _range(self, start: int, stop: int, step: int) -> Tensor:
-        if len(self._pieces) == 1 and step == 1:
-            return self._decode(self._pieces[0][start:stop])
+        if len(self.pieces) == 1 and step == 1:
+            return self._decode(self.pieces[0][start:stop])
         return self._decode(self._stored(torch.arange(start, stop, step)))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from src import schema
+from src.data import paging
 from src.data.blocks import BlockOrder, samples_of
 from src.data.order import Order, Permutation, ShardSampler, draws
 from src.data.prefetch import each
@@ -57,7 +58,12 @@ class ShardedLoader:
         self._micro_batch_size = settings.micro_batch_size or settings.global_batch_size
         self._samplers = [ShardSampler(len(split), shard, shards) for shard in local]
         self._shuffle, self._sample_bytes = shuffle, split.sample_bytes
-        self._ahead = self._split.device.type == "cpu" and len(split) * self._sample_bytes > AHEAD_BYTES
+        on_disk = len(split) * self._sample_bytes if self._split.device.type == "cpu" else 0
+        self._ahead = on_disk > AHEAD_BYTES
+        self._reader = None
+        if paging.larger_than_memory(on_disk):
+            paging.read_alone(split.inputs)
+            self._reader = paging.BlockReader(split.inputs) if shuffle == "blocks" else None
         self.steps_per_epoch = -(-len(split) // self._batch_size)
 
     def count(self, step: int) -> int:
@@ -89,6 +95,8 @@ class ShardedLoader:
         for shard, sampler in zip(self._local, self._samplers, strict=True):
             ends = self._end(shard, steps.start), self._end(shard, steps.stop)
             chosen = sampler.indices(order, *ends, self._split.device)
+            if self._reader is not None:
+                self._reader.read(chosen)
             taken.append((chosen, *self._split.take(chosen)))
         return taken
 

@@ -1,14 +1,16 @@
 """Choosing a data set: damaged files are named, and the rendered digits replace a missing MNIST."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from src import schema
+from src.data import blocks, digits, idx, loader
 from src.data import dataset as data
-from src.data import digits, idx
+from src.data.order import Permutation
 from src.errors import UserError
 from src.run.layout import read_status
 from src.world.world import World
@@ -66,6 +68,40 @@ def test_mapped_labels_are_said_once(tmp_path: Path) -> None:
         write_idx(tmp_path / "IDX" / "raw" / name, stored + 1)
     job = good_job(2, tmp_path, "data.name=idx", f"data.root={tmp_path}", "train.epochs=1")
     assert job.output.count("labels 1..10 are trained as classes 0..9") == 1
+
+
+def odd_labels(root: Path) -> tuple[str, ...]:
+    """Labels of 16 bits with gaps, inputs of 32."""
+    for files, count in ((idx.TRAIN, 300), (idx.TEST, 60)):
+        pictures = torch.rand(count, 9, 9, generator=torch.Generator().manual_seed(count))
+        write_idx(root / "IDX" / "raw" / files[0], pictures * 255)
+        write_idx(root / "IDX" / "raw" / files[1], (torch.arange(count) % 4 * 300 - 7).to(torch.int16))
+    return ("data.name=idx", "train.global_batch_size=50", "data.shuffle=blocks")
+
+
+def documents(root: Path) -> tuple[str, ...]:
+    for split in ("train", "test"):
+        (root / "text" / split).mkdir(parents=True)
+        for name in ("a.txt", "b.txt"):
+            (root / "text" / split / name).write_bytes(bytes(range(256)) * 11 + name.encode())
+    model = ("model.name=transformer", "model.width=16", "model.heads=2", "model.layers=1")
+    return ("data.name=text", "data.block=32", "train.global_batch_size=50", *model)
+
+
+@pytest.mark.parametrize("written", [odd_labels, documents])
+def test_one_hash_on_any_number_of_ranks(
+    written: Callable[[Path], tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A computed order, blocks of a few samples, and gathering ahead, as data larger than memory have them."""
+    monkeypatch.setattr(Permutation.__init__, "__kwdefaults__", {"listed": 0})
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(loader, "AHEAD_BYTES", 0)
+    settings = (*written(tmp_path), f"data.root={tmp_path}", "train.sync=bitwise", "train.epochs=2")
+    jobs = [good_job(ranks, tmp_path, *settings, f"run.name={ranks}") for ranks in (1, 2, 3)]
+    resumed = good_job(2, tmp_path, *settings, "run.name=resumed", "train.max_steps=3")
+    jobs.append(good_job(3, tmp_path, *settings, "run.name=resumed"))
+    assert "resumed at step 3" in jobs[-1].output, resumed.output
+    assert len({read_status(job.run)["weights_sha256"] for job in jobs}) == 1
 
 
 def test_an_altered_mnist_file_is_named(mnist: str, tmp_path: Path) -> None:
