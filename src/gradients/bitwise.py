@@ -10,7 +10,7 @@ from src.data.loader import MicroBatch
 from src.errors import UserError
 from src.gradients.buffers import Buffers
 from src.gradients.exchange import Exchange
-from src.gradients.step import Loss, Seed, StepResult, divide
+from src.gradients.step import ClosedForm, Loss, Seed, StepResult, divide
 from src.gradients.tree import leaves, merge
 
 Numbers = list[float]
@@ -31,7 +31,9 @@ class Bitwise:
         local: range,
         exchange: Exchange,
         updated: Collection[str] = (),
+        closed_form: ClosedForm | None = None,
     ) -> None:
+        self._gradients_of = closed_form or self._autograd
         self._module, self._loss, self._seed, self._local, self._exchange = module, loss, seed, local, exchange
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._buffers = Buffers(module, updated)
@@ -48,7 +50,7 @@ class Bitwise:
         self._tail = self._total.numel() - self._buffers.length
         self._divided = self._total[: self._tail + self._buffers.floats]
         self._reentrant_is_refused = False
-        self.name = f"bitwise, {exchange.name}"
+        self.name = f"bitwise, {exchange.name}" + ", closed form" * (closed_form is not None)
 
     @property
     def waited(self) -> float:
@@ -78,14 +80,18 @@ class Bitwise:
         """(gradients, and what the buffers became; loss, vote and items) of one shard."""
         if self._buffers.length:
             self._buffers.restore()
-        loss, items = self._loss(self._module, batch.inputs, batch.targets)
-        if not self._reentrant_is_refused:
-            self._refuse_reentrant(loss)
-        gradients = list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
+        loss, items, gradients = self._gradients_of(batch.inputs, batch.targets)
         numbers = [loss.item(), float(vote), float(items)]
         if self._buffers.length:
             gradients.append(self._buffers.changes(numbers[2], batch.is_first))
         return gradients, numbers
+
+    def _autograd(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor]]:
+        """What a ClosedForm returns."""
+        loss, items = self._loss(self._module, inputs, targets)
+        if not self._reentrant_is_refused:
+            self._refuse_reentrant(loss)
+        return loss, items, list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
 
     def _refuse_reentrant(self, loss: Tensor) -> None:
         """Before the first gradient: what is behind such a checkpoint would have none, without a word."""

@@ -13,7 +13,7 @@ from src.data.loader import MicroBatch
 from src.errors import JobFailed, UserError
 from src.gradients.buffers import Buffers
 from src.gradients.shared_memory import SharedMemory
-from src.gradients.step import SCALARS, Loss, Seed, StepResult, divide
+from src.gradients.step import SCALARS, ClosedForm, Loss, Seed, StepResult, divide
 from src.world.world import World
 
 Pending = torch.futures.Future[Tensor]
@@ -26,9 +26,11 @@ class SingleProcess:
     name = "none (one rank)"
     waited = 0.0
 
-    def __init__(self, module: nn.Module, loss: Loss, seed: Seed) -> None:
-        self._module, self._loss, self._seed = module, loss, seed
+    def __init__(self, module: nn.Module, loss: Loss, seed: Seed, closed_form: ClosedForm | None = None) -> None:
+        self._module, self._loss, self._seed, self._closed_form = module, loss, seed, closed_form
         self._parameters = list(module.parameters())
+        self.name += ", closed form" * (closed_form is not None)
+        self._trained = [parameter for parameter in self._parameters if parameter.requires_grad]
 
     def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: bool) -> StepResult:
         """See Gradients.forward_backward."""
@@ -37,14 +39,27 @@ class SingleProcess:
         result = StepResult(0.0, float(vote), 0.0)
         for index, batch in enumerate(micro_batches):
             self._seed.set(step, 0, index)
-            loss, items = self._loss(self._module, batch.inputs, batch.targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss, items = self._closed(batch) if self._closed_form else self._autograd(batch)
             if loss.is_cuda:
                 result.loss, result.items = result.loss + loss.detach(), result.items + torch.as_tensor(items).to(loss)
             else:
                 result.loss, result.items = result.loss + loss.item(), result.items + float(items)
         divide([parameter.grad for parameter in self._parameters if parameter.grad is not None], result.items)
         return result
+
+    def _autograd(self, batch: MicroBatch) -> tuple[Tensor, float | Tensor]:
+        """Adds to every .grad; returns the sum of the losses and the number of items, as `_closed` does."""
+        loss, items = self._loss(self._module, batch.inputs, batch.targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss, items
+
+    def _closed(self, batch: MicroBatch) -> tuple[Tensor, float | Tensor]:
+        assert self._closed_form is not None
+        loss, items, gradients = self._closed_form(batch.inputs, batch.targets)
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
+            # A copy: what a model's file returns may be a view, or may be kept there.
+            parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+        return loss, items
 
 
 class _Objective(nn.Module):
