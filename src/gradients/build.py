@@ -17,7 +17,8 @@ from src.errors import UserError
 from src.gradients.bitwise import Bitwise
 from src.gradients.ddp import DDPGradients, SingleProcess
 from src.gradients.exchange import Backend, Local
-from src.gradients.shared_memory import SharedMemory, Unavailable, objection
+from src.gradients.shared_file import Unavailable
+from src.gradients.shared_memory import SharedMemory, objection
 from src.gradients.step import ClosedForm, Loss, OwnGradients, Seed, StepResult, in_precision
 from src.gradients.tree import Tree
 from src.world.world import World

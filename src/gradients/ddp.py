@@ -108,7 +108,13 @@ class DDPGradients:
         self._beside = torch.zeros(beside, dtype=self._buffers.dtype, device=world.device)
         self._scalars, self._changes = self._beside[:SCALARS], self._beside[SCALARS:]
         self._result = StepResult(0.0, 0.0, 0.0)
-        self.name = f"DDP, {through}"
+        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        self._resident = None
+        if memory and len({parameter.dtype for parameter in trained}) == 1:
+            self._resident = memory.resident(sum(one.numel() for one in trained), trained[0].dtype)
+        self._places: list[tuple[nn.Parameter, int]] = []  # where each gradient is in the resident total
+        self._views: dict[tuple[int, int], Tensor] = {}
+        self.name = f"DDP, {memory.name if memory else through}"
         self._wrapper.register_comm_hook(None, self._through_memory if memory else self._through_backend)
 
     @property
@@ -120,6 +126,8 @@ class DDPGradients:
         """See Gradients.forward_backward."""
         for parameter in self._parameters:
             parameter.grad = None
+        self._places.clear()
+        self._filled = 0
         self._buffers.begin()
         self._numbers = [0.0, float(vote), 0.0]
         if not self._memory:
@@ -131,7 +139,10 @@ class DDPGradients:
                 self._forward(batch, last).backward()  # type: ignore[no-untyped-call]
         if not self._unused_are_refused:
             self._refuse_unused()
-        divide([parameter.grad for parameter in self._parameters if parameter.grad is not None], self._result.items)
+        if self._resident:
+            self._take_resident(self._resident.total)
+        else:
+            divide([one.grad for one in self._parameters if one.grad is not None], self._result.items)
         if self._buffers.length:
             divide([self._changes[: self._buffers.floats]], self._result.items)
             self._buffers.agree(self._changes)
@@ -178,7 +189,7 @@ class DDPGradients:
     def _through_memory(self, _state: object, bucket: dist.GradBucket) -> Pending:  # type: ignore[name-defined]
         assert self._memory is not None
         buffer: Tensor = bucket.buffer()
-        sums = self._memory.sum([buffer], [self._numbers], buffer)
+        sums = self._into_resident(bucket) if self._resident else self._memory.sum([buffer], [self._numbers], buffer)
         if bucket.is_last():
             self._result = StepResult(*sums)
             if self._buffers.length:
@@ -186,6 +197,25 @@ class DDPGradients:
         done: Pending = torch.futures.Future()
         done.set_result(buffer)
         return done
+
+    def _into_resident(self, bucket: dist.GradBucket) -> list[float]:  # type: ignore[name-defined]
+        """Copy the bucket, and sum with the last one; what the wrapper has are this rank's own gradients."""
+        assert self._resident is not None
+        buffer, (block,) = bucket.buffer(), self._resident.blocks
+        start = self._filled
+        self._filled += buffer.numel()
+        block[start : self._filled].copy_(buffer)
+        for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
+            self._places.append((parameter, start + gradient.storage_offset() - buffer.storage_offset()))
+        return self._resident.sum([self._numbers], self._filled) if bucket.is_last() else []
+
+    def _take_resident(self, total: Tensor) -> None:
+        """Every .grad is a view of the sum; the wrapper deals the parameters to other places after its first step."""
+        for parameter, at in self._places:
+            key = id(parameter), at
+            if key not in self._views:
+                self._views[key] = total[at : at + parameter.numel()].view_as(parameter)
+            parameter.grad = self._views[key]
 
     def _through_backend(self, _state: object, bucket: dist.GradBucket) -> Pending:  # type: ignore[name-defined]
         buffer: Tensor = bucket.buffer()
