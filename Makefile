@@ -52,15 +52,16 @@ check: lint test ## lint and test
 drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one (MODEL=convnet)
 	$(BIN)/python -m src.drill $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
-bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmarks.md (half an hour)
+bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmarks.md (15 minutes)
 	$(BIN)/python -m tests.bench.compare $(ARGS)
-	$(BIN)/python -m tests.bench.compare --epochs=10 --rounds=3 --section="ten epochs" --only='^this job(, train.sync.*)?$$|tutorial' $(ARGS)
-	$(BIN)/python -m tests.bench.growth $(ARGS)
-	$(BIN)/python -m tests.bench.profile $(ARGS)
-	$(BIN)/python -m tests.bench.tracking $(ARGS)
+	$(BIN)/python -m tests.bench.compare --epochs=10 --rounds=1 --section="ten epochs" --only='^this job(, train.sync.*)?$$|tutorial' $(ARGS)
+	$(BIN)/python -m tests.bench.growth --rounds=1 $(ARGS)
+	$(BIN)/python -m tests.bench.profile --rounds=3 $(ARGS)
+	$(BIN)/python -m tests.bench.tracking --rounds=0 $(ARGS)
 	$(BIN)/python -m tests.bench.start $(ARGS)
 
 scale: .venv/.synced-user ## time 1 to 8 ranks, and compare their hashes (MODEL=convnet)
+	$(BIN)/python -m tests.bench.bandwidth
 	$(BIN)/python -m tests.bench.scale $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 doctor: .venv/.synced-user ## look at this host before a job (ARGS="config=... --nodes a,b")

@@ -220,7 +220,8 @@ def prepare(settings: Config, world: World) -> Job | None:
     if train.compile:
         compiling.compile_in_place(module, model.loss, *dataset.train.first(FEW, world.device))
     generators = model_file.imports(model.path) & {"random", "numpy"}
-    gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated)
+    own = model.gradients if model.has_gradients else None
+    gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated, own)
     tracker = Tracker(folder, settings, world, console.warn)
     checkpoints.flush_metrics = tracker.flush
     began = folder.begin(state.progress, origin, batches.steps_per_epoch, last_step)

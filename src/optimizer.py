@@ -76,8 +76,10 @@ class Optimizer:
             torch._foreach_mul_(gradients, (limit / (norm + EPSILON)).clamp(max=1.0))
             return
         self.grad_norm = norm.item()
-        if self.grad_norm > limit:
-            torch._foreach_mul_(gradients, limit / (self.grad_norm + EPSILON))
+        if self.grad_norm > limit:  # not in place: gradients in shared memory are all ranks'
+            scaled = iter(torch._foreach_mul(gradients, limit / (self.grad_norm + EPSILON)))
+            for parameter in self._parameters:
+                parameter.grad = None if parameter.grad is None else next(scaled)
 
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]

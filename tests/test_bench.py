@@ -2,7 +2,7 @@
 
 import re
 
-from tests.bench import wider
+from tests.bench import compare, wider
 from tests.bench.page import PAGE
 from tests.helpers.ranks import ROOT
 
@@ -11,20 +11,36 @@ def test_every_section_that_is_written_has_its_place() -> None:
     scripts = "".join(file.read_text() for file in (ROOT / "tests" / "bench").glob("*.py"))
     commands = (ROOT / "Makefile").read_text()
     sections = re.findall(r'write\("([\w ]+)"', scripts) + re.findall(r'--section="([\w ]+)"', commands) + ["peers"]
-    assert {"scale", "wider", "profile", "tracking", "growth", "ten epochs", "peers", "start", "restart"} == set(
-        sections
-    )
+    page = {"scale", "wider", "bandwidth", "profile", "tracking", "growth", "ten epochs", "peers", "start", "restart"}
+    assert page == set(sections)
     page = PAGE.read_text()
     for section in sections:
         assert page.count(f"<!-- {section} -->") == page.count(f"<!-- end of {section} -->") == 1
 
 
 def test_what_wider_models_say() -> None:
-    gains = dict(zip(wider.WIDTHS, (0.7, 0.9, 1.2, 1.4, 1.6), strict=True))
+    gains = dict(zip(wider.WIDTHS, (0.7, 0.9, 1.2, 1.4, 1.6, 1.7), strict=True))
     assert wider.statement(gains) == (
         "This job's model does not get faster with more ranks: two are 0.70 times as fast as one.\n"
-        f"At this batch size, two ranks beat one from about {wider.parameters(wider.WIDTHS[2]):,} parameters on.\n"
+        f"Two ranks beat one from about {wider.parameters(wider.WIDTHS[2]):,} parameters on.\n"
     )
     assert "None of these models does" in wider.statement(dict.fromkeys(wider.WIDTHS, 0.9))
     assert wider.statement(dict.fromkeys(wider.WIDTHS, 1.1)).startswith("Here two ranks are faster")
     assert wider.parameters(0) == 7850
+
+
+def test_each_row_says_who_is_faster_and_by_how_much() -> None:
+    names = {compare.JOB: (100.0, 2.0), "faster": (250.0, 1.0), "slower": (50.0, 3.0), "as fast": (101.0, 2.0)}
+    entries = [compare.Entry(name, 1, [], [rate], [wall]) for name, (rate, wall) in names.items()]
+    rows = [line.split(" | ") for line in compare.result(entries).splitlines()[2:]]
+    assert [(row[1], row[5], row[6].rstrip(" |")) for row in rows] == [
+        ("slower", "this job, 2.0 x", "this job, 1.5 x"),
+        (compare.JOB, "", ""),
+        ("as fast", "both", "both"),
+        ("faster", "it, 2.5 x", "it, 2.0 x"),
+    ]
+
+
+def test_the_peers_and_the_floors_are_compared() -> None:
+    alone = [entry.name for entry in compare.contestants("data", 1) if entry.ranks == 1]
+    assert {"by hand in numpy", "scikit-learn SGDClassifier", "the tutorial's loop", compare.JOB} < {*alone}

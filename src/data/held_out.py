@@ -25,16 +25,16 @@ class Chosen(Split):
         """On a GPU, these samples alone."""
         if device.type == "cpu":
             return self
-        inputs, targets = super().take(self.indices)
+        inputs, targets = self.take(torch.arange(len(self)))
         return Split(inputs.to(device), targets.to(device))
 
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, indices: Tensor) -> Tensor:
         """See Split."""
-        return super().take(self.indices[indices])
+        return self.indices[indices]
 
     def range(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See Split."""
-        return super().take(self.indices[start:stop])
+        return self.take(torch.arange(min(start, len(self)), min(stop, len(self)), device=self.device))
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Rest(Split):
             return self
         return Rest(self.inputs.to(device), self.targets.to(device), self.left_out.to(device))
 
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, indices: Tensor) -> Tensor:
         """See Split."""
         kept_before = self.left_out - torch.arange(len(self.left_out), device=self.left_out.device)
-        return super().take(indices + torch.searchsorted(kept_before, indices, right=True))
+        return indices + torch.searchsorted(kept_before, indices, right=True)
 
     def range(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See Split."""

@@ -96,7 +96,7 @@ class ShardedLoader:
             ends = self._end(shard, steps.start), self._end(shard, steps.stop)
             chosen = sampler.indices(order, *ends, self._split.device)
             if self._reader is not None:
-                self._reader.read(chosen)
+                self._reader.read(self._split.rows(chosen))
             taken.append((chosen, *self._split.take(chosen)))
         return taken
 

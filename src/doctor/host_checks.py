@@ -17,7 +17,7 @@ from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.doctor.model_size import parameters
 from src.errors import UserError
 from src.gradients import build as gradients
-from src.gradients import shared_memory
+from src.gradients import shared_file, shared_memory
 from src.launchers import slurm
 from src.world import world as worlds
 from src.world.world import World
@@ -89,7 +89,7 @@ def cores(plan: Plan) -> Finding:
 
 def memory(plan: Plan) -> Finding:
     """Whether /dev/shm has space for the gradients."""
-    train, folder = plan.settings.train, shared_memory.FOLDER
+    train, folder = plan.settings.train, shared_file.FOLDER
     if train.exchange == "backend" or plan.nodes or 0 < plan.ranks <= gpu_count(plan):
         return green("not used for gradients")
     if reason := shared_memory.objection(World()):

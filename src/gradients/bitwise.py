@@ -1,6 +1,6 @@
 """The same bits from any number of ranks: fixed shards, whose gradients are added in a fixed tree."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import reduce
 
 import torch
@@ -10,7 +10,7 @@ from src.data.loader import MicroBatch
 from src.errors import UserError
 from src.gradients.buffers import Buffers
 from src.gradients.exchange import Exchange
-from src.gradients.step import Loss, Seed, StepResult, divide
+from src.gradients.step import ClosedForm, Loss, Seed, StepResult, divide
 from src.gradients.tree import leaves, merge
 
 Numbers = list[float]
@@ -31,24 +31,30 @@ class Bitwise:
         local: range,
         exchange: Exchange,
         updated: Collection[str] = (),
+        closed_form: ClosedForm | None = None,
     ) -> None:
+        self._gradients_of = closed_form or self._autograd
         self._module, self._loss, self._seed, self._local, self._exchange = module, loss, seed, local, exchange
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._buffers = Buffers(module, updated)
         dtypes = [parameter.dtype for parameter in self._parameters]
         dtype = reduce(torch.promote_types, dtypes, self._buffers.dtype)  # float32 at least, for bfloat16 too
-        self._partials = PartialSums(self._parameters, self._buffers.length, local, shards, dtype)
-        self._total = self._partials.sums[0]
+        length = sum(parameter.numel() for parameter in self._parameters) + self._buffers.length
+        self._resident = exchange.resident(length, dtype)
+        places = self._resident.blocks if self._resident else ()
+        self._partials = PartialSums(self._parameters, self._buffers.length, local, shards, dtype, places)
+        self._total = self._resident.total if self._resident else self._partials.sums[0]
         views = self._partials.views_of(self._total)[: len(self._parameters)]
-        self._others = []  # gradients of another type than the sum's
-        for parameter, view in zip(self._parameters, views, strict=True):
-            parameter.grad = view if parameter.dtype == dtype else torch.zeros_like(parameter)
-            if parameter.grad is not view:
-                self._others.append((parameter.grad, view))
+        self._gradients = [
+            view if parameter.dtype == dtype else torch.zeros_like(parameter)
+            for parameter, view in zip(self._parameters, views, strict=True)
+        ]
+        pairs = zip(self._gradients, views, strict=True)
+        self._others = [pair for pair in pairs if pair[0] is not pair[1]]  # of another type than the sum's
         self._tail = self._total.numel() - self._buffers.length
         self._divided = self._total[: self._tail + self._buffers.floats]
         self._reentrant_is_refused = False
-        self.name = f"bitwise, {exchange.name}"
+        self.name = f"bitwise, {exchange.name}" + ", closed form" * (closed_form is not None)
 
     @property
     def waited(self) -> float:
@@ -65,27 +71,40 @@ class Bitwise:
                 continue
             self._seed.set(step, shard)
             self._partials.add(*self._shard(batch, vote))
-        numbers = self._exchange.sum(*self._partials.blocks(), self._total)
-        result = StepResult(*numbers)
-        divide([self._divided], result.items)
+        result = self._sum()
         for gradient, view in self._others:
             gradient.copy_(view)
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
         if self._buffers.length:
             self._buffers.agree(self._total[self._tail :])
+        return result
+
+    def _sum(self) -> StepResult:
+        """Let the total be the mean over all ranks' shards."""
+        blocks, scalars = self._partials.blocks()
+        if self._resident:
+            return StepResult(*self._resident.sum(scalars, self._divided.numel()))
+        result = StepResult(*self._exchange.sum(blocks, scalars, self._total))
+        divide([self._divided], result.items)
         return result
 
     def _shard(self, batch: MicroBatch, vote: float) -> tuple[list[Tensor], Numbers]:
         """(gradients, and what the buffers became; loss, vote and items) of one shard."""
         if self._buffers.length:
             self._buffers.restore()
-        loss, items = self._loss(self._module, batch.inputs, batch.targets)
-        if not self._reentrant_is_refused:
-            self._refuse_reentrant(loss)
-        gradients = list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
+        loss, items, gradients = self._gradients_of(batch.inputs, batch.targets)
         numbers = [loss.item(), vote, float(items)]
         if self._buffers.length:
             gradients.append(self._buffers.changes(numbers[2], batch.is_first))
         return gradients, numbers
+
+    def _autograd(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor]]:
+        """What a ClosedForm returns."""
+        loss, items = self._loss(self._module, inputs, targets)
+        if not self._reentrant_is_refused:
+            self._refuse_reentrant(loss)
+        return loss, items, list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
 
     def _refuse_reentrant(self, loss: Tensor) -> None:
         """Before the first gradient: what is behind such a checkpoint would have none, without a word."""
@@ -105,11 +124,18 @@ class Bitwise:
 class PartialSums:
     """A rank's shards, added as they come: a flat tensor for each subtree that waits for its sibling.
 
-    A flat tensor holds a number for each element of the parameters, and `more` numbers behind them.
+    A flat tensor holds a number for each element of the parameters, and `more` numbers behind them. `places` are
+    tensors for what is left at the end.
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], more: int, local: range, shards: int, dtype: torch.dtype
+        self,
+        parameters: list[nn.Parameter],
+        more: int,
+        local: range,
+        shards: int,
+        dtype: torch.dtype,
+        places: Sequence[Tensor] = (),
     ) -> None:
         self._shapes = [parameter.shape for parameter in parameters] + [torch.Size([more])] * (more > 0)
         left, additions = merge(leaves(local), shards)
@@ -120,7 +146,9 @@ class PartialSums:
             waiting += 1 - made
         assert waiting == len(left)
         length = sum(shape.numel() for shape in self._shapes)
-        self.sums = [torch.zeros(length, dtype=dtype, device=parameters[0].device) for _ in range(max(most, waiting))]
+        missing = max(most, waiting) - len(places)
+        zeros = [torch.zeros(length, dtype=dtype, device=parameters[0].device) for _ in range(missing)]
+        self.sums = [*places, *zeros]
         self._views = [self.views_of(flat) for flat in self.sums]
         self.begin()
 

@@ -17,8 +17,9 @@ from src.errors import UserError
 from src.gradients.bitwise import Bitwise
 from src.gradients.ddp import DDPGradients, SingleProcess
 from src.gradients.exchange import Backend, Local
-from src.gradients.shared_memory import SharedMemory, Unavailable, objection
-from src.gradients.step import Loss, Seed, StepResult, in_precision
+from src.gradients.shared_file import Unavailable
+from src.gradients.shared_memory import SharedMemory, objection
+from src.gradients.step import ClosedForm, Loss, OwnGradients, Seed, StepResult, in_precision
 from src.gradients.tree import Tree
 from src.world.world import World
 
@@ -75,28 +76,32 @@ def build_gradients(
     stand_in: MicroBatch | None = None,
     random_modules: Iterable[str] = (),
     updated: Collection[str] = (),
+    own_gradients: OwnGradients | None = None,
 ) -> Gradients:
     """What train.sync and train.exchange ask for. Raises UserError where it is impossible.
 
     `stand_in` is for ranks that have no samples in a step (see DDPGradients), `random_modules` see Seed;
-    `updated` names frozen parameters that a forward pass changes (see Buffers).
+    `updated` names frozen parameters that a forward pass changes (see Buffers); `own_gradients` are
+    the model's, used where no wrapper, autocast or compiler is: those are around the loss.
     """
     _refuse_sparse(module)
     _refuse_complex(module)
     number, local = local_shards(settings, world)
     loss = in_precision(loss, settings.precision, world.device)
     seed = Seed(settings.seed, world.device, random_modules)
+    around_loss = settings.compile or settings.precision != "float32"
+    closed_form = ClosedForm(module, own_gradients) if own_gradients and not around_loss else None
     if world.size == 1:
         return (
-            Bitwise(module, loss, seed, number, local, Local(), updated)
+            Bitwise(module, loss, seed, number, local, Local(), updated, closed_form)
             if settings.sync == "bitwise"
-            else SingleProcess(module, loss, seed)
+            else SingleProcess(module, loss, seed, closed_form)
         )
     tree = tree_of(settings, world.size)
     memory, reason = _shared_memory(settings, world, tree)
     through = memory.name if memory else world.backend + (f" ({reason})" if reason else "")
     if settings.sync == "bitwise":
-        return Bitwise(module, loss, seed, number, local, memory or Backend(world, tree, through), updated)
+        return Bitwise(module, loss, seed, number, local, memory or Backend(world, tree, through), updated, closed_form)
     return DDPGradients(module, loss, seed, world, memory, through, stand_in, updated)
 
 

@@ -14,7 +14,7 @@ from src.errors import JobFailed, UserError
 from src.gradients import dynamo
 from src.gradients.buffers import Buffers
 from src.gradients.shared_memory import SharedMemory
-from src.gradients.step import SCALARS, Loss, Seed, StepResult, divide
+from src.gradients.step import SCALARS, ClosedForm, Loss, Seed, StepResult, divide
 from src.world.world import World
 
 Pending = torch.futures.Future[Tensor]
@@ -27,9 +27,11 @@ class SingleProcess:
     name = "none (one rank)"
     waited = 0.0
 
-    def __init__(self, module: nn.Module, loss: Loss, seed: Seed) -> None:
-        self._module, self._loss, self._seed = module, loss, seed
+    def __init__(self, module: nn.Module, loss: Loss, seed: Seed, closed_form: ClosedForm | None = None) -> None:
+        self._module, self._loss, self._seed, self._closed_form = module, loss, seed, closed_form
         self._parameters = list(module.parameters())
+        self.name += ", closed form" * (closed_form is not None)
+        self._trained = [parameter for parameter in self._parameters if parameter.requires_grad]
 
     def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
         """See Gradients.forward_backward."""
@@ -38,14 +40,27 @@ class SingleProcess:
         result = StepResult(0.0, vote, 0.0)
         for index, batch in enumerate(micro_batches):
             self._seed.set(step, 0, index)
-            loss, items = self._loss(self._module, batch.inputs, batch.targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss, items = self._closed(batch) if self._closed_form else self._autograd(batch)
             if loss.is_cuda:
                 result.loss, result.items = result.loss + loss.detach(), result.items + torch.as_tensor(items).to(loss)
             else:
                 result.loss, result.items = result.loss + loss.item(), result.items + float(items)
         divide([parameter.grad for parameter in self._parameters if parameter.grad is not None], result.items)
         return result
+
+    def _autograd(self, batch: MicroBatch) -> tuple[Tensor, float | Tensor]:
+        """Adds to every .grad; returns the sum of the losses and the number of items, as `_closed` does."""
+        loss, items = self._loss(self._module, batch.inputs, batch.targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss, items
+
+    def _closed(self, batch: MicroBatch) -> tuple[Tensor, float | Tensor]:
+        assert self._closed_form is not None
+        loss, items, gradients = self._closed_form(batch.inputs, batch.targets)
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
+            # A copy: what a model's file returns may be a view, or may be kept there.
+            parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+        return loss, items
 
 
 class _Objective(nn.Module):
@@ -96,7 +111,13 @@ class DDPGradients:
         self._beside = torch.zeros(beside, dtype=self._buffers.dtype, device=world.device)
         self._scalars, self._changes = self._beside[:SCALARS], self._beside[SCALARS:]
         self._result = StepResult(0.0, 0.0, 0.0)
-        self.name = f"DDP, {through}"
+        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        self._resident = None
+        if memory and len({parameter.dtype for parameter in trained}) == 1:
+            self._resident = memory.resident(sum(one.numel() for one in trained), trained[0].dtype)
+        self._places: list[tuple[nn.Parameter, int]] = []  # where each gradient is in the resident total
+        self._views: dict[tuple[int, int], Tensor] = {}
+        self.name = f"DDP, {memory.name if memory else through}"
         self._wrapper.register_comm_hook(None, self._through_memory if memory else self._through_backend)
 
     @property
@@ -108,6 +129,8 @@ class DDPGradients:
         """See Gradients.forward_backward."""
         for parameter in self._parameters:
             parameter.grad = None
+        self._places.clear()
+        self._filled = 0
         self._buffers.begin()
         self._numbers = [0.0, vote, 0.0]
         if not self._memory:
@@ -119,7 +142,10 @@ class DDPGradients:
                 self._forward(batch, last).backward()  # type: ignore[no-untyped-call]
         if not self._unused_are_refused:
             self._refuse_unused()
-        divide([parameter.grad for parameter in self._parameters if parameter.grad is not None], self._result.items)
+        if self._resident:
+            self._take_resident(self._resident.total)
+        else:
+            divide([one.grad for one in self._parameters if one.grad is not None], self._result.items)
         if self._buffers.length:
             divide([self._changes[: self._buffers.floats]], self._result.items)
             self._buffers.agree(self._changes)
@@ -166,7 +192,7 @@ class DDPGradients:
     def _through_memory(self, _state: object, bucket: dist.GradBucket) -> Pending:  # type: ignore[name-defined]
         assert self._memory is not None
         buffer: Tensor = bucket.buffer()
-        sums = self._memory.sum([buffer], [self._numbers], buffer)
+        sums = self._into_resident(bucket) if self._resident else self._memory.sum([buffer], [self._numbers], buffer)
         if bucket.is_last():
             self._result = StepResult(*sums)
             if self._buffers.length:
@@ -174,6 +200,25 @@ class DDPGradients:
         done: Pending = torch.futures.Future()
         done.set_result(buffer)
         return done
+
+    def _into_resident(self, bucket: dist.GradBucket) -> list[float]:  # type: ignore[name-defined]
+        """Copy the bucket, and sum with the last one; what the wrapper has are this rank's own gradients."""
+        assert self._resident is not None
+        buffer, (block,) = bucket.buffer(), self._resident.blocks
+        start = self._filled
+        self._filled += buffer.numel()
+        block[start : self._filled].copy_(buffer)
+        for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
+            self._places.append((parameter, start + gradient.storage_offset() - buffer.storage_offset()))
+        return self._resident.sum([self._numbers], self._filled) if bucket.is_last() else []
+
+    def _take_resident(self, total: Tensor) -> None:
+        """Every .grad is a view of the sum; the wrapper deals the parameters to other places after its first step."""
+        for parameter, at in self._places:
+            key = id(parameter), at
+            if key not in self._views:
+                self._views[key] = total[at : at + parameter.numel()].view_as(parameter)
+            parameter.grad = self._views[key]
 
     def _through_backend(self, _state: object, bucket: dist.GradBucket) -> Pending:  # type: ignore[name-defined]
         buffer: Tensor = bucket.buffer()

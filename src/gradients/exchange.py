@@ -1,7 +1,7 @@
 """Adding what the ranks hold in a fixed tree: within one process, or through torch's backend, which only moves bits."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.distributed as dist  # noqa: TID251
@@ -11,6 +11,9 @@ from src.gradients.step import SCALARS
 from src.gradients.tree import Tree
 from src.world.world import World
 
+if TYPE_CHECKING:
+    from src.gradients.resident import Resident
+
 # Up to so many bytes each rank takes all blocks and adds them itself: one meeting of the ranks is quicker than two.
 SMALL = 1 << 18
 
@@ -19,7 +22,15 @@ class Exchange(Protocol):
     """Adds the blocks that the ranks hold between them, in the order of the tree."""
 
     name: str
-    waited: float
+
+    @property
+    def waited(self) -> float:
+        """Seconds that this rank has waited for others (0 where it is not measured)."""
+
+    def resident(self, length: int, dtype: torch.dtype) -> "Resident | None":
+        """Memory in which so many numbers can live and be summed without a copy; None where there is none, or where
+        it would not pay. Called by all ranks.
+        """
 
     def sum(self, blocks: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """Write into `total` (n,) the sum of all blocks; return the sums of the scalars.
@@ -34,6 +45,9 @@ class Local:
 
     name = "one rank"
     waited = 0.0
+
+    def resident(self, length: int, dtype: torch.dtype) -> None:
+        """See Exchange.resident."""
 
     def sum(self, blocks: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """See Exchange.sum."""
@@ -56,6 +70,9 @@ class Backend:
         self._world, self._tree = world, tree
         self._counts = [len(blocks) for blocks in tree.blocks_of]
         self._most = max(self._counts)
+
+    def resident(self, length: int, dtype: torch.dtype) -> None:
+        """See Exchange.resident."""
 
     def sum(self, blocks: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """See Exchange.sum."""

@@ -16,6 +16,9 @@ MASK = 2**64 - 1
 SCALARS = 3  # numbers that travel beside the gradients: a StepResult
 # (module, inputs, targets) -> (sum of the losses over the items, number of items); `src.models.Model.loss` is one.
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, float | Tensor]]
+# ... -> (sum of the losses, number of items, the sum's gradient by parameter name); `src.models.Model.gradients` is
+# one.
+OwnGradients = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, float | Tensor, dict[str, Tensor]]]
 
 
 @dataclass(slots=True)
@@ -71,6 +74,20 @@ def in_precision(loss: Loss, precision: str, device: torch.device) -> Loss:
         return (summed if summed.dtype == torch.float64 else summed.float()), items
 
     return autocast
+
+
+class ClosedForm:
+    """A model's own gradients, in the order of the parameters that are trained."""
+
+    def __init__(self, module: nn.Module, gradients: OwnGradients) -> None:
+        self._module, self._gradients = module, gradients
+        self._names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor]]:
+        """(sum of the losses, number of items, gradients of the sum)."""
+        with torch.no_grad():
+            loss, items, by_name = self._gradients(self._module, inputs, targets)
+        return loss, items, [by_name[name] for name in self._names]
 
 
 class Seed:

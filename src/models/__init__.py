@@ -5,6 +5,7 @@ One file is a model. The job asks it for these module-level names (docs/your-mod
     Settings            optional dataclass: its fields are the keys `model.*`
     build               (settings, data) -> nn.Module; torch is seeded
     loss                (module, inputs, targets) -> (sum over the items, number of items)
+    gradients           optional: (module, inputs, targets) -> (sum, items, the sum's gradient by parameter name)
     measure             optional: (module, inputs, targets) -> dict of sums over the samples
     METRICS, BEST       optional: how the sums are divided, and which metric decides which weights are the best
     augment             optional: (inputs, targets, draws) -> inputs, or (inputs, targets); training only

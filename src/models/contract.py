@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from src.errors import ModelFailed, UserError
+from src.models import closed_form
+from src.models.kinds import kind_of
 
 Sums = dict[str, Tensor]
 COUNT = "count"  # the number of samples, a divisor in METRICS
@@ -93,6 +95,21 @@ class Model:
         """(sum of the losses over the items, number of items)."""
         try:  # not `user_code`, which would cost two microseconds for each shard of each step
             return self.module.loss(module, inputs, targets)  # type: ignore[no-any-return]
+        except Exception as error:
+            self.raise_as_its_own(error)
+            raise
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the file has its gradients in closed form."""
+        return hasattr(self.module, "gradients")
+
+    def gradients(
+        self, module: nn.Module, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, float | Tensor, dict[str, Tensor]]:
+        """(sum of the losses, number of items, gradient of the sum by the name of each trained parameter)."""
+        try:  # as in `loss`
+            return self.module.gradients(module, inputs, targets)  # type: ignore[no-any-return]
         except Exception as error:
             self.raise_as_its_own(error)
             raise
@@ -180,7 +197,10 @@ class Model:
         return result
 
     def check(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-        """Try `loss` and `measure` on a few samples. Raises UserError where a result is none that the job can use."""
+        """Try `loss`, `measure` and `gradients` on a few samples.
+
+        Raises UserError where a result is none that the job can use, or where a gradient is not autograd's.
+        """
         training = module.training
         module.eval()
         try:
@@ -189,6 +209,10 @@ class Model:
                 self._check_measure(self.measure(module, inputs, targets))
         finally:
             module.train(training)
+        if self.has_gradients:
+            found = closed_form.mistake(self.loss, self.gradients, module, inputs, targets)
+            if found:
+                raise self.broken("gradients", *found)
 
     def _check_loss(self, result: object) -> None:
         if not isinstance(result, tuple) or len(result) != 2:
@@ -233,12 +257,3 @@ class Model:
         lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames[first:])]
         lines += traceback.format_exception_only(error)
         raise ModelFailed(f"{type(error).__name__}: {error}", "".join(lines)) from None
-
-
-def kind_of(value: object) -> str:
-    """A value in a few words."""
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    return "None" if value is None else f"a {type(value).__name__}"

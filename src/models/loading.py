@@ -10,10 +10,19 @@ from types import ModuleType
 from typing import Any
 
 from src import model_file
-from src.models.contract import Model, kind_of
+from src.models.contract import Model
+from src.models.kinds import kind_of
 
 REQUIRED = {"build": 2, "loss": 3}  # how many arguments the job calls each with
-OPTIONAL = {"measure": 3, "augment": 3, "parameter_groups": 2, "probabilities": 2, "prepare": 2, "enough": 1}
+OPTIONAL = {
+    "measure": 3,
+    "gradients": 3,
+    "augment": 3,
+    "parameter_groups": 2,
+    "probabilities": 2,
+    "prepare": 2,
+    "enough": 1,
+}
 
 
 def load(path: Path, values: dict[str, Any]) -> Model:

@@ -38,9 +38,13 @@ class LogisticRegression(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, *shape) bytes -> (n, classes) logits."""
-        # Division, not multiplication by 1/255, which rounds differently: what ToTensor computes.
-        logits: Tensor = self.linear(images.flatten(1) / 255)
+        logits: Tensor = self.linear(self.pixels(images))
         return logits
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """(n, *shape) bytes -> (n, pixels) floats from 0 to 1."""
+        # Division, not multiplication by 1/255, which rounds differently: what ToTensor computes.
+        return images.flatten(1) / 255
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The sum of the samples' losses.
@@ -50,10 +54,14 @@ class LogisticRegression(nn.Module):
         """
         if self.loss == "cross_entropy":
             return functional.cross_entropy(logits, labels, reduction="sum")
-        if self.rows.device != logits.device:
-            self.rows = self.rows.to(logits.device)
-        one_hot = self.rows.index_select(0, labels)  # one operation, a third of functional.one_hot's time
+        one_hot = self.one_hot(labels)
         return functional.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum") / self.classes
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """(n,) -> (n, classes): one operation, a third of functional.one_hot's time."""
+        if self.rows.device != labels.device:
+            self.rows = self.rows.to(labels.device)
+        return self.rows.index_select(0, labels)
 
 
 def build(settings: Settings, data: Data) -> LogisticRegression:
@@ -64,6 +72,21 @@ def build(settings: Settings, data: Data) -> LogisticRegression:
 def loss(module: LogisticRegression, images: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     """(sum of the losses, number of samples)."""
     return module.loss_of(module(images), labels), len(labels)
+
+
+def gradients(module: LogisticRegression, images: Tensor, labels: Tensor) -> tuple[Tensor, int, dict[str, Tensor]]:
+    """What autograd makes of `loss`, written down, which takes half of its time.
+
+    The derivative of either loss with respect to a logit is the probability, minus 1 where the label is.
+    """
+    pixels = module.pixels(images)
+    logits: Tensor = module.linear(pixels)
+    if module.loss == "bce":
+        errors = (logits.sigmoid() - module.one_hot(labels)) * (1 / module.classes)
+    else:
+        errors = logits.softmax(1) - module.one_hot(labels)
+    by_name = {"linear.weight": errors.t() @ pixels, "linear.bias": errors.sum(0)}
+    return module.loss_of(logits, labels), len(labels), by_name
 
 
 def measure(module: LogisticRegression, images: Tensor, labels: Tensor) -> dict[str, Tensor]:

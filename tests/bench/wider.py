@@ -20,30 +20,43 @@ from tests.bench.page import conditions, table, write
 from tests.helpers.bare_models import SPEC, logistic
 from tests.helpers.ranks import in_world
 
-WIDTHS = (0, 16, 64, 256, 1024)  # hidden units; 0 is the job's own model
-WARM_UP, STEPS = 20, 200
+WIDTHS = (0, 16, 64, 256, 1260, 2800)  # hidden units; 0 is the job's own model, the last has two hidden layers
+DEEP = WIDTHS[-1]
+WARM_UP = 20
+WAYS = {
+    "1 rank": (1, ()),
+    "2 ranks": (2, ()),
+    "2, bitwise": (2, ("train.sync=bitwise", "train.shards=2")),
+    "2, gloo": (2, ("train.exchange=backend",)),
+    "4 ranks": (4, ()),
+    "4, gloo": (4, ("train.exchange=backend",)),
+}
 
 
 def measure(root: str, rounds: int) -> None:
     """Measure in turns and write docs/benchmarks.md."""
-    rates: dict[tuple[int, int], list[float]] = {}
+    rates: dict[tuple[int, str], list[float]] = {}
     for _ in range(rounds):
-        for width, ranks in itertools.product(WIDTHS, (1, 2)):
-            rates.setdefault((width, ranks), []).append(rate(root, width, ranks))
+        for width, (way, (ranks, settings)) in itertools.product(WIDTHS, WAYS.items()):
+            rates.setdefault((width, way), []).append(rate(root, width, ranks, *settings))
     medians = {key: statistics.median(found) for key, found in rates.items()}
-    gains = {width: medians[width, 2] / medians[width, 1] for width in WIDTHS}
+    gains = {width: medians[width, "2 ranks"] / medians[width, "1 rank"] for width in WIDTHS}
     rows = [
-        [
-            str(width or "none: this job's model"),
-            f"{parameters(width):,}",
-            *(f"{medians[width, ranks]:,.0f}" for ranks in (1, 2)),
-            f"{gains[width]:.2f} x",
-        ]
-        for width in WIDTHS
+        [f"{parameters(width):,}", str(batch(width)), *(f"{medians[width, way]:,.0f}" for way in WAYS), f"{gain:.2f} x"]
+        for width, gain in gains.items()
     ]
-    text = conditions(f"train.sync=ddp, global batch 64, {STEPS} steps, medians of {rounds} turns")
-    text += table(["hidden units", "parameters", "samples/s, 1 rank", "samples/s, 2 ranks", "gain"], rows)
-    write("wider", text + "\n" + statement(gains))
+    text = conditions(f"samples/s, medians of {rounds} turns; gain: 2 ranks beside 1")
+    write("wider", text + table(["parameters", "batch", *WAYS, "gain"], rows) + "\n" + statement(gains))
+
+
+def batch(width: int) -> int:
+    """Samples of a global batch."""
+    return 256 if width == DEEP else 64
+
+
+def count(width: int) -> int:
+    """How many steps are timed."""
+    return 10 if width == DEEP else 200
 
 
 def statement(gains: dict[int, float]) -> str:
@@ -53,7 +66,7 @@ def statement(gains: dict[int, float]) -> str:
     helped = list(itertools.takewhile(lambda width: gains[width] > 1, reversed(WIDTHS)))
     if not helped:
         return first + f"None of these models does, up to {parameters(WIDTHS[-1]):,} parameters.\n"
-    return first + f"At this batch size, two ranks beat one from about {parameters(helped[-1]):,} parameters on.\n"
+    return first + f"Two ranks beat one from about {parameters(helped[-1]):,} parameters on.\n"
 
 
 def parameters(width: int) -> int:
@@ -66,7 +79,8 @@ def build(width: int) -> nn.Module:
     torch.manual_seed(0)
     if not width:
         return logistic().build(SPEC, 0)
-    return nn.Sequential(Scaled(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10))
+    second = [nn.Linear(width, width), nn.ReLU()] if width == DEEP else []
+    return nn.Sequential(Scaled(), nn.Linear(784, width), nn.ReLU(), *second, nn.Linear(width, 10))
 
 
 class Scaled(nn.Module):
@@ -84,9 +98,11 @@ def bce(module: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int]
     return functional.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum") / 10, len(labels)
 
 
-def rate(root: str, width: int, ranks: int) -> float:
+def rate(root: str, width: int, ranks: int, *more: str) -> float:
     """Samples per second of the steps on so many ranks."""
-    settings = config.parse([f"data.root={root}", "data.fallback=none"])
+    size, steps = batch(width), count(width)
+    fixed = [f"data.root={root}", "data.fallback=none", f"train.global_batch_size={size}"]
+    settings = config.parse([*fixed, *more])
 
     def work(world: World) -> float:
         train = data.load(settings.data, world, print).train
@@ -94,12 +110,12 @@ def rate(root: str, width: int, ranks: int) -> float:
         number, local = gradients.local_shards(settings.train, world)
         batches = ShardedLoader(train, settings.train, local, number, world.device)
         way = gradients.build_gradients(module, bce, settings.train, world)
-        optimizer, began = Optimizer([{"params": list(module.parameters())}], settings.optim, STEPS), 0.0
-        for step, parts in enumerate(itertools.islice(batches.epoch(0), WARM_UP + STEPS)):
+        optimizer, began = Optimizer([{"params": list(module.parameters())}], settings.optim, WARM_UP + steps), 0.0
+        for step, parts in enumerate(itertools.islice(batches.epoch(0), WARM_UP + steps)):
             if step == WARM_UP:
                 began = time.perf_counter()
             optimizer.step(step, way.forward_backward(parts, step, False))
-        return STEPS * settings.train.global_batch_size / (time.perf_counter() - began)
+        return steps * size / (time.perf_counter() - began)
 
     with tempfile.TemporaryDirectory() as folder:
         found: float = in_world(ranks, work, Path(folder)).values[0]

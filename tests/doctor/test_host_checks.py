@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from src.doctor import host_checks
-from src.gradients import shared_memory
+from src.gradients import shared_file
 from tests.helpers.namespaces import doctor_in
 from tests.helpers.plans import planned
 
@@ -61,7 +61,7 @@ def test_room_in_shared_memory() -> None:
     found = host_checks.memory(planned("train.device=cpu", ranks=2))
     assert found.colour == "green"
     assert host_checks.memory(planned("train.exchange=backend")).message == "not used for gradients"
-    prepare = f"mount -t tmpfs -o size=1m tmpfs {shared_memory.FOLDER}"
+    prepare = f"mount -t tmpfs -o size=1m tmpfs {shared_file.FOLDER}"
     (line,) = doctor_in("--mount", prepare, "train.device=cpu", "--ranks", "2", "--only", "memory")
     assert line["state"] == "red"
     assert "No space left on device" in line["message"]
@@ -69,7 +69,7 @@ def test_room_in_shared_memory() -> None:
 
 
 def test_no_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path / "none")
+    monkeypatch.setattr(shared_file, "FOLDER", tmp_path / "none")
     assert host_checks.memory(planned("train.device=cpu", ranks=2)).colour == "yellow"
     assert host_checks.memory(planned("train.device=cpu", "train.exchange=shared_memory", ranks=2)).colour == "red"
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from src import schema
 from src.gradients import exchange as exchange_room
@@ -15,24 +14,7 @@ from src.gradients.shared_memory import CAPACITY, SharedMemory
 from src.gradients.tree import Tree
 from src.world.world import World
 from tests.helpers.ranks import in_world
-
-SHARDS = 8
-Added = tuple[Tensor, list[float]]
-
-
-def block(start: int, size: int, length: int, dtype: torch.dtype) -> Tensor:
-    """What a rank has added up for a block: numbers whose sum depends on the order."""
-    generator = torch.Generator().manual_seed(1000 * start + size)
-    exponents = torch.randint(-8, 8, (length,), generator=generator)
-    return (torch.randn(length, generator=generator, dtype=torch.float64) * 2.0**exponents).to(dtype)
-
-
-def plain_loop(tree: Tree, length: int, dtype: torch.dtype) -> Added:
-    blocks = [block(*one, length, dtype) for one in tree.blocks]
-    scalars = [[1.0 * one.start, 1.0, 0.5 * one.size] for one in tree.blocks]
-    for into, other in tree.additions:
-        blocks[into] = blocks[into] + blocks[other]
-    return blocks[0], [sum(column) for column in zip(*scalars, strict=True)]
+from tests.helpers.tree_sums import SHARDS, block, plain_loop
 
 
 def through(way: str, world: World, tree: Tree) -> Exchange:

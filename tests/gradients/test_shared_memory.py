@@ -1,8 +1,6 @@
 """Sums through shared memory: sizes, types, and where it cannot be used."""
 
 import resource
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -43,38 +41,6 @@ def test_other_types_and_lengths_in_turn(tmp_path: Path) -> None:
                 assert torch.equal(mine, torch.full((length,), 3, dtype=dtype))
 
     in_world(2, work, tmp_path)
-
-
-def test_a_waiting_rank_sleeps(tmp_path: Path) -> None:
-    def work(world: World) -> int:
-        shared_memory.YIELDS = 10  # on a busy machine each of the 2000 may give a time slice away
-        memory = SharedMemory(world, tree_of(schema.Train(), world.size), 10)
-        mine = torch.zeros(10)
-        memory.sum([mine], [(0.0, 0.0, 0.0)], mine)
-        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-        if world.rank == 1:
-            time.sleep(1)  # such as an evaluation
-        memory.sum([mine], [(0.0, 0.0, 0.0)], mine)
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
-
-    assert in_world(2, work, tmp_path).values[0] > 50  # voluntary context switches
-
-
-def test_the_shared_memory_file_never_has_a_name(tmp_path: Path) -> None:
-    """A rank killed at any time leaves no file in /dev/shm."""
-
-    def work(world: World) -> list[str]:
-        opened: list[str] = []
-
-        def hook(event: str, arguments: tuple[object, ...]) -> None:
-            if event == "open" and str(arguments[0]).startswith(str(shared_memory.FOLDER)):
-                opened.append(str(arguments[0]))
-
-        sys.addaudithook(hook)
-        SharedMemory(world, tree_of(schema.Train(), world.size), 10)
-        return opened
-
-    assert in_world(2, work, tmp_path).values == [["/dev/shm"], []]
 
 
 def shut(_: World) -> None:

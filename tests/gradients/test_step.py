@@ -16,7 +16,7 @@ from src.gradients import step as step_room
 from src.gradients import votes
 from src.world.world import World
 from tests.helpers.bare_models import bce
-from tests.helpers.gradient_steps import BATCH, CPU, split, tutorial
+from tests.helpers.gradient_steps import BATCH, CPU, split, steps, tutorial
 from tests.helpers.ranks import in_world
 
 
@@ -108,3 +108,47 @@ def test_sums_are_divided_once_and_a_batch_without_items_has_no_gradient() -> No
         zeros = [torch.zeros(3)]
         step_room.divide(zeros, nothing)
         assert torch.equal(zeros[0], torch.zeros(3))
+
+
+def by_hand(module: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, int, dict[str, Tensor]]:
+    """The closed form of `bce` of a linear layer; it returns the same tensors every time, as a file may."""
+    inputs, one_hot = pixels.flatten(1).float() / 255, torch.eye(10)[labels]
+    logits = module(inputs)
+    errors = (logits.sigmoid() - one_hot) / 10
+    torch.mm(errors.t(), inputs, out=KEPT["weight"])
+    torch.sum(errors, 0, out=KEPT["bias"])
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum") / 10
+    return loss, len(labels), {"bias": KEPT["bias"], "weight": KEPT["weight"]}
+
+
+KEPT = {"weight": torch.empty(10, 784), "bias": torch.empty(10)}
+
+
+@pytest.mark.parametrize("settings", [(), ("train.micro_batch_size=20",), ("train.sync=bitwise",)])
+def test_a_model_s_own_gradients_are_taken_for_autograd_s(settings: tuple[str, ...]) -> None:
+    expected, losses, name = steps(tutorial, *settings)(World())
+    found, own_losses, own_name = steps(tutorial, *settings, own_gradients=by_hand)(World())
+    assert own_name == f"{name}, closed form"
+    assert own_losses == pytest.approx(losses, rel=1e-6)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-7)
+
+
+def test_bitwise_has_the_same_bits_of_them_in_every_world(tmp_path: Path) -> None:
+    work = steps(tutorial, "train.sync=bitwise", own_gradients=by_hand)
+    (alone,) = in_world(1, work, tmp_path).values
+    for found, losses, name in in_world(3, work, tmp_path).values:
+        assert (losses, name) == (alone[1], "bitwise, shared memory, closed form")
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, alone[0], strict=True))
+
+
+def test_where_something_is_around_the_loss_autograd_differentiates_it(tmp_path: Path) -> None:
+    def raises(*_: object) -> tuple[Tensor, int, dict[str, Tensor]]:
+        raise AssertionError("not asked for")
+
+    for settings in ("train.precision=bfloat16", "train.compile=true"):
+        for sync in ("ddp", "bitwise"):
+            _, losses, name = steps(tutorial, settings, f"train.sync={sync}", own_gradients=raises)(World())
+            assert losses
+            assert "closed" not in name
+    assert in_world(2, steps(tutorial, own_gradients=raises), tmp_path).values[0][2] == "DDP, shared memory"

@@ -10,6 +10,7 @@ from src import config
 from src.data.loader import ShardedLoader
 from src.data.splits import Split
 from src.gradients import build as gradients
+from src.gradients.step import OwnGradients
 from src.world.world import World
 from tests.helpers.bare_models import bce
 
@@ -35,15 +36,20 @@ def tutorial() -> nn.Module:
     return nn.Linear(784, 10)
 
 
-def steps(make: Callable[[], nn.Module], *settings: str) -> Callable[[World], tuple[list[Tensor], list[float], str]]:
-    """Work for a rank: returns each step's flat gradient, each step's loss sum, and the exchange's name."""
+def steps(
+    make: Callable[[], nn.Module], *settings: str, own_gradients: OwnGradients | None = None
+) -> Callable[[World], tuple[list[Tensor], list[float], str]]:
+    """Work for a rank: returns each step's flat gradient, each step's loss sum, and the exchange's name.
+
+    `own_gradients` are the model's own gradients.
+    """
 
     def work(world: World) -> tuple[list[Tensor], list[float], str]:
         chosen = config.parse([f"train.global_batch_size={BATCH}", *settings]).train
         module = make()
         number, own = gradients.local_shards(chosen, world)
         batches = ShardedLoader(split(), chosen, own, number, CPU)
-        way = gradients.build_gradients(module, bce, chosen, world)
+        way = gradients.build_gradients(module, bce, chosen, world, own_gradients=own_gradients)
         found, losses = [], []
         for step, parts in enumerate(batches.epoch(0)):
             total = way.forward_backward(parts, step, False)

@@ -1,5 +1,6 @@
 """The loss equals the tutorial's, and the seed decides the weights."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -27,6 +28,25 @@ def test_cross_entropy_is_torchs() -> None:
     module = model.build(SPEC, 0)
     loss, _ = model.loss(module, images, labels)
     torch.testing.assert_close(loss / 32, nn.CrossEntropyLoss()(module(images), labels))
+
+
+@pytest.mark.parametrize("samples", [1, 7, 64])
+def test_the_closed_form_is_autograd_s(samples: int) -> None:
+    """To the bit for the default loss: the same operations in the same order."""
+    images, labels = torch.randint(0, 256, (samples, 28, 28), dtype=torch.uint8), torch.randint(0, 10, (samples,))
+    for loss in ("bce", "cross_entropy"):
+        model = logistic(loss)
+        module = model.build(SPEC, 0)
+        summed, items = model.loss(module, images, labels)
+        expected = torch.autograd.grad(summed, list(module.parameters()))
+        with torch.no_grad():
+            found, number, by_name = model.gradients(module, images, labels)
+        assert torch.equal(found, summed.detach())
+        assert number == items == samples
+        assert list(by_name) == [name for name, _ in module.named_parameters()]
+        for mine, theirs in zip(by_name.values(), expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+            assert loss != "bce" or torch.equal(mine, theirs)
 
 
 def test_measure_counts_exactly() -> None:
