@@ -11,8 +11,8 @@ def test_every_section_that_is_written_has_its_place() -> None:
     scripts = "".join(file.read_text() for file in (ROOT / "tests" / "bench").glob("*.py"))
     commands = (ROOT / "Makefile").read_text()
     sections = re.findall(r'write\("([\w ]+)"', scripts) + re.findall(r'--section="([\w ]+)"', commands) + ["peers"]
-    page = {"scale", "wider", "bandwidth", "profile", "tracking", "growth", "ten epochs", "peers", "start", "restart"}
-    assert page == set(sections)
+    expected = {"scale", "wider", "bandwidth", "profile", "tracking", "growth", "ten epochs", "peers", "start", "restart"}
+    assert expected == set(sections)
     page = PAGE.read_text()
     for section in sections:
         assert page.count(f"<!-- {section} -->") == page.count(f"<!-- end of {section} -->") == 1
