@@ -15,7 +15,7 @@ LOCKED = {
     "wandb": {"tracking/wandb_uploader.py"},
     "omegaconf": {"config.py"},
     "fsspec": {"run/store.py"},
-    "torchvision": {"data/dataset.py"},
+    "torchvision": {"data/provision.py"},
 }
 
 

@@ -9,7 +9,7 @@ from src.run.layout import read_status
 from tests.helpers.data_sets import write_data_set, write_idx
 from tests.helpers.ranks import ROOT, good_job, run_job
 
-LOGISTIC = (ROOT / "src" / "models" / "logistic.py").read_text() + "\n\nimport torch\n"
+LOGISTIC = (ROOT / "src" / "models" / "logistic.py").read_text() + "\n\nimport torch\n\ndel gradients\n"
 FAILING = {
     "the test set": """
 def measure(module, inputs, targets, measure=measure):

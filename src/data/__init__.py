@@ -1,6 +1,8 @@
 """The data set of a run, and which samples each rank takes in each step.
 
 dataset     load: which data set, from where, in files of which kind; DataSet
+    kinds       kind_of, folder, missing: which kind of files, and where they are
+    provision   provide: files that are missing, rendered here or fetched
     splits      Split, Spec: the samples as tensors, and what a model must know of them
     held_out    hold_out: some of the training samples, to choose the best weights by
     column      Column: samples that are read as a tensor where they are taken; labels: their classes

@@ -4,28 +4,15 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from src import schema
-from src.addresses import without_secrets
-from src.data import download, emnist, folders, idx, image_folder, labels, remembered, text
+from src.data import download, image_folder, labels, provision, remembered, text
 from src.data.held_out import hold_out
+from src.data.kinds import folder, has_test, kind_of, missing, names_of, rendered
 from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
 from src.world.world import World
-
-# The folder of each data set below data.root; those of torchvision are named after its classes.
-FOLDERS = {
-    "mnist": "MNIST/raw",
-    "fashion_mnist": "FashionMNIST/raw",
-    "kmnist": "KMNIST/raw",
-    "digits": "digits/raw",
-    "idx": "IDX/raw",
-    "text": "text",
-    "sums": "sums",
-    "folder": "converted",
-} | dict.fromkeys(emnist.KINDS, "EMNIST/raw")
 
 # SHA-256 of the unpacked files, for those that torchvision's checksums of the packed ones do not reach.
 MNIST_SHA256 = {
@@ -34,23 +21,6 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-
-
-class Kind(Protocol):
-    """A kind of files, each a module of this folder: how a data set of it lies on the disk, and how it is read."""
-
-    TRAIN: tuple[str, ...]
-    TEST: tuple[str, ...]
-    FILES: tuple[str, ...]
-
-    def train(self, folder: Path, settings: schema.Data) -> tuple[Split, Spec]:
-        """The training samples, mapped. Raises UserError for files that are none of this kind or do not fit."""
-
-    def test(self, folder: Path, settings: schema.Data, spec: Spec) -> Split:
-        """The test samples, mapped, of the kind that `spec` says. Raises UserError."""
-
-    def assumed(self, settings: schema.Data) -> Spec:
-        """The shape and type that a data set is taken to have while its files are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +118,6 @@ def load_test(settings: schema.Data, spec: Spec, report: Callable[[str], None]) 
     return TestSet(name=settings.name, test=test, spec=spec, checksums=checksums)
 
 
-def has_test(settings: schema.Data) -> bool:
-    """Whether the user's own data have a test set; without one data.validation takes its place. Raises UserError."""
-    if settings.name == "folder":
-        return image_folder.has_test(settings)
-    test = kind_of(settings).TEST
-    return settings.name not in ("idx", "text") or len(missing(settings, test)) < len(test)
-
-
 def _train_alone(settings: schema.Data) -> tuple[Split, Split, Spec]:
     train, spec = kind_of(settings).train(folder(settings), settings)
     return train, train, spec
@@ -167,57 +129,9 @@ def _both(settings: schema.Data) -> tuple[Split, Split, Spec]:
     return train, kind.test(raw, settings, spec), spec
 
 
-def kind_of(settings: schema.Data) -> Kind:
-    """The kind of files that the data set has."""
-    if settings.name == "folder":
-        return image_folder
-    if settings.name in schema.TEXTS:
-        return text
-    return emnist.KINDS.get(settings.name, idx)
-
-
-def rendered(settings: schema.Data) -> str:
-    """The name of the data set of the same kind that the job renders itself."""
-    return "sums" if settings.name in schema.TEXTS else "digits"
-
-
-def folder(settings: schema.Data) -> Path:
-    """Where the raw files of the data set are."""
-    if settings.name == "folder":
-        return image_folder.folder_of(settings)
-    return Path(settings.root) / FOLDERS[settings.name]
-
-
-def missing(settings: schema.Data, wanted: tuple[str, ...] = ()) -> list[str]:
-    """The names of the raw files, or of those wanted, that are not there. Raises UserError where one may not look."""
-    absent = folders.absent(folder(settings), wanted or kind_of(settings).FILES)
-    if settings.name != "text":
-        return absent
-    return [name for name in absent if text.documents(folder(settings), name) == (name,)]
-
-
-def names_of(settings: schema.Data, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The raw files, or those wanted, with the documents of a text's folder in its place. Raises UserError."""
-    wanted = wanted or kind_of(settings).FILES
-    if settings.name != "text":
-        return wanted
-    return tuple(file for name in wanted for file in text.documents(folder(settings), name))
-
-
 def altered(settings: schema.Data) -> list[str]:
     """Compute the checksums anew; the names of the files that are not what is remembered of them. Raises OSError."""
     return remembered.altered(folder(settings), names_of(settings), download.sha256)
-
-
-def answering(settings: schema.Data, seconds: float) -> str:
-    """The mirror that would be fetched from, '' if none answers. Takes a byte from it, and no more."""
-    if settings.name in emnist.KINDS:
-        packed, mirrors = emnist.ARCHIVE, emnist.MIRRORS
-    else:
-        source = _source(settings.name)
-        packed, mirrors = source.resources[0][0], source.mirrors
-    asked = [str(folder(settings)), *settings.mirrors, *mirrors]
-    return next((mirror for mirror in asked if download.answers(mirror, packed, seconds)), "")
 
 
 def prepare(
@@ -231,7 +145,7 @@ def prepare(
         image_folder.prepare(settings, wanted, report, spec)
     elif missing(settings, wanted):
         try:
-            _provide(settings, report)
+            provision.provide(settings, report)
         except Unreachable as error:
             return _embedded(settings, str(error), report)
     return _Prepared(settings.name, _checked(settings, wanted), "")
@@ -240,73 +154,18 @@ def prepare(
 def _embedded(settings: schema.Data, reason: str, report: Callable[[str], None]) -> _Prepared:
     """What the job renders itself, for the `reason` that the data set cannot be had. Raises UserError."""
     if settings.fallback == "none":
-        raise UserError(f"data.name={settings.name}: {reason}", fix=_how_to(settings))
+        raise UserError(f"data.name={settings.name}: {reason}", fix=provision.how_to(settings))
     name, note = rendered(settings), f"{settings.name} is not here and {reason}"
     headline = _headline(name, note)
     embedded = prepare(dataclasses.replace(settings, name=name), lambda line: report(f"{headline}\n{line}"))
     return dataclasses.replace(embedded, note=note)
 
 
-def _provide(settings: schema.Data, report: Callable[[str], None]) -> None:
-    """Render or fetch the files. Raises Unreachable with the reason where that is not possible, and UserError."""
-    raw = folder(settings)
-    if settings.name == rendered(settings):
-        report(f"rendering the embedded {settings.name} into {raw}")
-        _renderer(settings.name).write(raw)
-    elif settings.name == "idx":
-        hint = folders.misplaced(raw, idx.FILES)
-        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}", fix=hint)
-    elif settings.name == "text":
-        if there := {*text.FILES} - {*missing(settings)}:
-            raise UserError(f"data.name=text: {raw} holds {', '.join(there)} alone", fix=_how_to(settings))
-        hint = folders.misplaced(raw, text.FILES, levels=1)
-        raise Unreachable(f"{raw} holds no {' and no '.join(text.FILES)}" + (f"; {hint}" if hint else ""))
-    else:
-        try:
-            _fetch(settings, lambda line: report(without_secrets(line)))
-        except Unreachable as error:
-            raise Unreachable(f"no mirror answers ({error})") from None
-
-
-def _fetch(settings: schema.Data, report: Callable[[str], None]) -> None:
-    if kind := emnist.KINDS.get(settings.name):
-        mirrors = [*settings.mirrors, *emnist.MIRRORS]
-        download.fetch_archive(folder(settings), emnist.ARCHIVE, emnist.MD5, kind.members, mirrors, report)
-    else:
-        source = _source(settings.name)
-        download.fetch(folder(settings), source.resources, settings.mirrors + list(source.mirrors), report)
-
-
-def _renderer(name: str) -> Any:
-    """The module that renders a data set: numpy and Pillow, which nothing else here needs, come with it."""
-    from src.data import digits, sums
-
-    return digits if name == "digits" else sums
-
-
-def _source(name: str) -> Any:
-    """torchvision's class: it names the files, their checksums and its mirrors. Takes 0.8 s to import."""
-    from torchvision import datasets  # noqa: TID251
-
-    return getattr(datasets, Path(FOLDERS[name]).parts[0])
-
-
-def _how_to(settings: schema.Data) -> str:
-    files, raw = ", ".join(kind_of(settings).FILES), folder(settings)
-    if settings.name == "text":
-        return f"put {files} into {raw}; or train on rendered sums: data.name=sums"
-    packed = emnist.ARCHIVE if settings.name in emnist.KINDS else "the .gz files"
-    return (
-        f"put {files} into {raw}, or name a folder or URL with {packed}: data.mirrors=[...]; "
-        "or train on rendered digits: data.name=digits"
-    )
-
-
 def _checked(settings: schema.Data, wanted: tuple[str, ...]) -> dict[str, str]:
     """Checksums of the files, which are those expected; all of them fit each other. Raises UserError."""
     pinned = MNIST_SHA256 if settings.name == "mnist" else {}
     if settings.name == rendered(settings):
-        pinned = _renderer(settings.name).SHA256
+        pinned = provision.renderer(settings.name).SHA256
     checksums = download.verify(folder(settings), names_of(settings, wanted), pinned)
     if not wanted:
         _both(settings)

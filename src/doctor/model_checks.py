@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src import config, models
 from src.data import dataset as data
+from src.data import kinds
 from src.data.dataset import DataSet
 from src.data.splits import Split
 from src.doctor.findings import Finding, Plan, green, yellow
@@ -40,9 +41,9 @@ def model(plan: Plan) -> Finding:
 
 def _data(settings: Config) -> DataSet:
     chosen = settings.data
-    if not data.missing(chosen):
+    if not kinds.missing(chosen):
         return data.load(chosen, World(), lambda _: None).held_out(chosen.validation, settings.train.seed)
-    spec = data.kind_of(chosen).assumed(chosen)
+    spec = kinds.kind_of(chosen).assumed(chosen)
     noise = Split(
         _noise(spec.shape, spec.dtype, 256), _noise(spec.target_shape, spec.target_dtype, spec.classes or 256)
     )

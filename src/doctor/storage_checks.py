@@ -14,7 +14,7 @@ from pathlib import Path
 from src import files, flock, schema
 from src.addresses import without_secrets
 from src.data import dataset as data
-from src.data import image_folder
+from src.data import image_folder, kinds, provision
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.doctor.model_size import parameters
 from src.flock import NoLocks
@@ -47,28 +47,28 @@ def in_the_way(path: Path) -> str:
 
 def dataset(plan: Plan) -> Finding:
     """Whether the data set is there and undamaged, or what the job would do without it."""
-    chosen, raw = plan.settings.data, data.folder(plan.settings.data)
+    chosen, raw = plan.settings.data, kinds.folder(plan.settings.data)
     if chosen.name == "folder":
         return _pictures(chosen, raw)
-    if not data.missing(chosen):
+    if not kinds.missing(chosen):
         if plan.checksums and (names := data.altered(chosen)):
             return red(
                 f"{raw}: {', '.join(names)}: not what was read before, and nobody wrote to it: the disk fails?",
                 "copy the data anew, onto another disk",
             )
         data.prepare(chosen, lambda _: None)
-        return green(f"{chosen.name}: {len(data.names_of(chosen))} files in {raw}, undamaged")
-    if chosen.name == "idx" or (chosen.name == "text" and len(data.missing(chosen)) == 1):
-        absent = ", ".join(data.missing(chosen))
+        return green(f"{chosen.name}: {len(kinds.names_of(chosen))} files in {raw}, undamaged")
+    if chosen.name == "idx" or (chosen.name == "text" and len(kinds.missing(chosen)) == 1):
+        absent = ", ".join(kinds.missing(chosen))
         return red(f"{chosen.name}: {absent} not in {raw}", "copy them there, or data.root=FOLDER")
     if not os.access(existing(raw), os.W_OK):
         return red(f"data.root={chosen.root}: {existing(raw)} is not writable", "data.root=FOLDER")
-    if chosen.name == data.rendered(chosen):
+    if chosen.name == kinds.rendered(chosen):
         return green(f"{chosen.name}: will be rendered into {raw}, in less than a minute")
-    wanted = ", ".join(data.kind_of(chosen).FILES)
+    wanted = ", ".join(kinds.kind_of(chosen).FILES)
     if chosen.name == "text":
         return _absent(chosen, f"text: not in {raw}", f"copy {wanted} there")
-    if mirror := data.answering(chosen, MIRROR_SECONDS):
+    if mirror := provision.answering(chosen, MIRROR_SECONDS):
         return yellow(
             without_secrets(f"{chosen.name}: not in {raw}; will be downloaded from {mirror}"),
             "no action needed; the start takes longer",
@@ -94,14 +94,14 @@ def _pictures(chosen: schema.Data, converted: Path) -> Finding:
 def _data_bytes(chosen: schema.Data) -> int:
     """What a data set that is not there yet may take."""
     if chosen.name != "folder":
-        return DATA_BYTES if data.missing(chosen) else 0
+        return DATA_BYTES if kinds.missing(chosen) else 0
     ready, count = image_folder.state(chosen)
     return 0 if ready else count * math.prod(image_folder.assumed(chosen).shape)
 
 
 def _absent(chosen: schema.Data, text: str, fix: str) -> Finding:
     """What the job does without the data set: it stops, or trains on what it renders itself."""
-    embedded = data.rendered(chosen)
+    embedded = kinds.rendered(chosen)
     if chosen.fallback == "none":
         return red(text, f"{fix}, or data.name={embedded}")
     return yellow(f"{text}: would train on rendered {embedded}", fix)

@@ -27,6 +27,8 @@ def mistake(
         torch.manual_seed(SEED)
         one = copy.deepcopy(module).train()
         summed, items = loss(one, inputs, targets)
+        if not summed.requires_grad:
+            return "loss returned a sum that no parameter has a part in", "one to be differentiated"
         expected = torch.autograd.grad(summed, _trained(one), materialize_grads=True)
         torch.manual_seed(SEED)
         other = copy.deepcopy(module).train()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from src import gallery
 from src.data import dataset as data
+from src.data import kinds
 from src.data.dataset import TestSet
 from src.data.splits import Spec, Split
 from src.errors import Damaged, JobFailed, UserError
@@ -184,8 +185,8 @@ def sources_of(path: Path, settings: Config) -> Sources:
 
 def _test(path: Path, settings: Config, spec: Spec) -> Split:
     """The test set of the run; a report fetches nothing. Raises UserError."""
-    folder = data.folder(settings.data)
-    if data.missing(settings.data, data.kind_of(settings.data).TEST):
+    folder = kinds.folder(settings.data)
+    if kinds.missing(settings.data, kinds.kind_of(settings.data).TEST):
         raise UserError(f"{settings.data.name} is not in {folder}, from here: no pictures of what it gets wrong")
     dataset = data.load_test(settings.data, spec, print)
     recorded = layout.read_provenance(path).get("data", {}).get("sha256", dataset.checksums)

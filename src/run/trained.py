@@ -10,6 +10,7 @@ from torch import nn
 from src import config, models
 from src import model_file as model_files
 from src.data import dataset as datasets
+from src.data import kinds
 from src.data.dataset import TestSet
 from src.data.splits import Spec
 from src.errors import Damaged, UserError
@@ -79,7 +80,7 @@ def test_of(run: Trained) -> TestSet:
     the place of what is not there.
     """
     data = dataclasses.replace(run.settings.data, fallback="none")
-    if data.validation and not datasets.has_test(data):
+    if data.validation and not kinds.has_test(data):
         return datasets.load(data, World(), print).held_out(data.validation, run.settings.train.seed)
     return datasets.load_test(data, run.spec, print)
 

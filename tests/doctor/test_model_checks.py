@@ -10,7 +10,7 @@ from src.doctor.findings import Plan
 from src.errors import JobFailed, UserError
 from tests.helpers.ranks import ROOT
 
-LOGISTIC = (ROOT / "src" / "models" / "logistic.py").read_text() + "\n\nimport torch\n"
+LOGISTIC = (ROOT / "src" / "models" / "logistic.py").read_text() + "\n\nimport torch\n\ndel gradients\n"
 
 
 def plan(*settings: str) -> Plan:
