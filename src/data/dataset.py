@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from src import schema
-from src.data import download, image_folder, labels, provision, remembered, text
+from src.data import download, labels, provision, remembered, text
 from src.data.held_out import hold_out
-from src.data.kinds import folder, has_test, kind_of, missing, names_of, rendered
+from src.data.kinds import folder, has_test, kind_of, missing, names_of, pictures, rendered
 from src.data.splits import Spec, Split
 from src.errors import Unreachable, UserError
 from src.world.world import World
@@ -142,7 +142,7 @@ def prepare(
     `spec` is what a model was trained on, where the test files alone are wanted.
     """
     if settings.name == "folder":
-        image_folder.prepare(settings, wanted, report, spec)
+        pictures().prepare(settings, wanted, report, spec)
     elif missing(settings, wanted):
         try:
             provision.provide(settings, report)

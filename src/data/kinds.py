@@ -1,10 +1,10 @@
 """The kinds of files that data sets are made of, which one a data set has, and where its files are."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from src import schema
-from src.data import emnist, folders, idx, image_folder, text
+from src.data import emnist, folders, idx, text
 from src.data.splits import Spec, Split
 
 # The folder of each data set below data.root; those of torchvision are named after its classes.
@@ -40,7 +40,8 @@ class Kind(Protocol):
 def kind_of(settings: schema.Data) -> Kind:
     """The kind of files that the data set has."""
     if settings.name == "folder":
-        return image_folder
+        kind: Kind = pictures()
+        return kind
     if settings.name in schema.TEXTS:
         return text
     return emnist.KINDS.get(settings.name, idx)
@@ -54,7 +55,7 @@ def rendered(settings: schema.Data) -> str:
 def folder(settings: schema.Data) -> Path:
     """Where the raw files of the data set are."""
     if settings.name == "folder":
-        return image_folder.folder_of(settings)
+        return Path(pictures().folder_of(settings))
     return Path(settings.root) / FOLDERS[settings.name]
 
 
@@ -77,6 +78,13 @@ def names_of(settings: schema.Data, wanted: tuple[str, ...] = ()) -> tuple[str, 
 def has_test(settings: schema.Data) -> bool:
     """Whether the user's own data have a test set; without one data.validation takes its place. Raises UserError."""
     if settings.name == "folder":
-        return image_folder.has_test(settings)
+        return bool(pictures().has_test(settings))
     test = kind_of(settings).TEST
     return settings.name not in ("idx", "text") or len(missing(settings, test)) < len(test)
+
+
+def pictures() -> Any:
+    """The kind of a folder of pictures: Pillow, which nothing else here needs, comes with it."""
+    from src.data import image_folder
+
+    return image_folder

@@ -210,7 +210,8 @@ class Model:
         finally:
             module.train(training)
         if self.has_gradients:
-            found = closed_form.mistake(self.loss, self.gradients, module, inputs, targets)
+            with self.user_code():
+                found = closed_form.mistake(self.loss, self.gradients, module, inputs, targets)
             if found:
                 raise self.broken("gradients", *found)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from src import job as job_room
 from src.errors import JobFailed, UserError
+from src.evaluation import evaluator
 from src.run import archive, checkpoint, jsonl
 from src.run import run as run
 from src.run.layout import newest_first, read_status
@@ -131,7 +131,7 @@ def test_what_is_being_saved_is_not_lost_by_a_failure(
         raise JobFailed("the evaluation failed")
 
     held(monkeypatch, until_the_failure)
-    monkeypatch.setattr(job_room, "evaluate", fail)
+    monkeypatch.setattr(evaluator, "evaluate", fail)
     failed = job(small, tmp_path, fails=True)
     assert (failed.codes, "error: the evaluation failed" in failed.output) == ([1, 1], True), failed.output
     assert names(failed) == ["step-00000016.pt"]

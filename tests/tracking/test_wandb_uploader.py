@@ -136,7 +136,8 @@ def test_two_trials_of_the_same_values_at_the_same_moment_are_two_runs(small: st
             variables = {"WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": trial, **server.environment}
             folder = environment(tmp_path, **variables)
             jobs.append(Command(train_room.main, [*settings, "train.epochs=2"], folder, tmp_path / trial))
-        assert [job.wait().returncode for job in jobs] == [0, 0]
+        done = [job.wait() for job in jobs]
+        assert [job.returncode for job in done] == [0, 0], [(job.stdout, job.stderr) for job in done]
         assert set(server.runs) == {"t1", "t2"}
         for run in (tmp_path / "runs").iterdir():
             assert received(server.runs[run.name.rpartition("-")[2]].history) == expected(run)
