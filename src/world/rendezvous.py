@@ -33,6 +33,7 @@ PAUSE_SECONDS = 0.02  # between two polls for the others, at least
 STORE_REQUESTS = 10_000  # a second, of all ranks together: a third of what one core of a store answers
 CONNECT_SECONDS = 5.0  # longest for one attempt to connect
 AGENT_SECONDS = 10.0  # the agent's store was there before this process: if it is gone, so is torchrun
+RANK_SECONDS = 0.1  # for a store to let one client in: torch looks up its name first, one client after the other
 QUIET_SECONDS = 10.0  # a wait that is longer is reported
 MISSED_SECONDS = 30.0  # for the rank 0 of an earlier attempt to end, before another process has this one's rank
 
@@ -49,7 +50,7 @@ def open_store(ranks: Ranks, timeout: timedelta) -> Store:
             return _receive(ranks, port, Wait(timeout))
         return _visit(ranks, address, port, Wait(timeout, ranks.size))
     address, port = _master()
-    patience = min(timeout, timedelta(seconds=AGENT_SECONDS))
+    patience = min(timeout, timedelta(seconds=AGENT_SECONDS + ranks.size * RANK_SECONDS))
     try:
         store = TCPStore(address, port, is_master=False, timeout=patience, wait_for_workers=False)
     except RuntimeError:
@@ -185,7 +186,7 @@ def _visit(ranks: Ranks, address: str, port: int, wait: Wait) -> Store:
     number = f"{ranks.size}/{secrets.token_hex(8)}"
     missed: float | None = None
     while not wait.is_over:
-        store, reason = _connect(address, port, wait.timeout)
+        store, reason = _connect(address, port, wait.timeout, ranks.size)
         if store is None:
             wait.pause(f"rank 0 at {address}:{port}: {reason} ({ranks.values})")
             continue
@@ -203,14 +204,14 @@ def _visit(ranks: Ranks, address: str, port: int, wait: Wait) -> Store:
     raise JobFailed(f"{_not_there([0], ranks, wait)}: nothing at {address}:{port} answers as its store")
 
 
-def _connect(address: str, port: int, timeout: timedelta) -> tuple[TCPStore | None, str]:
+def _connect(address: str, port: int, timeout: timedelta, size: int) -> tuple[TCPStore | None, str]:
     """Rank 0's store, or why it is not there. Asks the port first: the store's own client prints a C++ stack."""
     try:
         socket.create_connection((address, port), timeout=CONNECT_SECONDS).close()
     except (OSError, UnicodeError) as error:
         return None, getattr(error, "strerror", None) or str(error) or type(error).__name__
     try:
-        patience = min(timeout, timedelta(seconds=2 * CONNECT_SECONDS))
+        patience = min(timeout, timedelta(seconds=2 * CONNECT_SECONDS + size * RANK_SECONDS))
         store = TCPStore(address, port, is_master=False, timeout=patience, wait_for_workers=False)
     except RuntimeError:
         return None, "no store"

@@ -93,7 +93,7 @@ class CountedWait(rendezvous.Wait):
 def in_memory() -> dict[str, Any]:
     """What to set in rendezvous, so that `greet` counts and needs no sockets."""
     contents.clear()
-    connected = {"_connect": lambda address, port, _timeout: (Memory(address, port), "")}
+    connected = {"_connect": lambda address, port, *_: (Memory(address, port), "")}
     return {"TCPStore": Memory, "PrefixStore": prefixed, "Wait": CountedWait, **connected}
 
 
