@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import DistributedSampler
 
 DRAWS = 8  # random numbers for each sample and epoch
 LISTED = 10_000_000  # samples: the order of more is computed where it is used, and never held
@@ -50,17 +51,20 @@ class Permutation:
         return permuted(positions, self._samples, self._stream)
 
 
-class ShardSampler:
-    """The samples of one shard, in the order of an epoch; they are not evened out by repeating any."""
+class ShardSampler(DistributedSampler[int]):
+    """DistributedSampler for a shard in the place of a rank: a stretch of its indices, computed where it is used.
+
+    The samples that it repeats to give all shards as many are left out.
+    """
 
     def __init__(self, samples: int, shard: int, shards: int) -> None:
-        self._shard, self._shards = shard, shards
+        super().__init__(range(samples), shards, shard)  # type: ignore[arg-type]
         self.samples = len(range(shard, samples, shards))
 
     def indices(self, order: Order, start: int = 0, stop: int | None = None, device: torch.device = CPU) -> Tensor:
         """Indices into the data set of the shard's samples start <= k < stop, int64."""
-        first, last = (self._shard + at * self._shards for at in (start, self.samples if stop is None else stop))
-        return order.at(torch.arange(first, last, self._shards, device=device))
+        first, last = (self.rank + at * self.num_replicas for at in (start, self.samples if stop is None else stop))
+        return order.at(torch.arange(first, last, self.num_replicas, device=device))
 
 
 def permuted(positions: Tensor, samples: int, keys: Tensor) -> Tensor:

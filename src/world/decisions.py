@@ -42,10 +42,8 @@ def heartbeat(store: Store, key: str) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        number = 0
         while not ended.wait(HEARTBEAT_SECONDS):
-            number += 1
-            store.set(f"{key}/alive", str(number))
+            store.add(f"{key}/alive", 1)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

@@ -1,5 +1,6 @@
 """On what each rank computes."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +25,7 @@ def choose(wanted: str, rank: int, peers: Sequence[Peer]) -> tuple[torch.device,
 
     Raises UserError, on all ranks, if there are not enough GPUs for train.device=cuda.
     """
-    numbers = [_gpu(each, peers) for each in range(len(peers))]
+    numbers = _gpus(peers)
     if None not in numbers and wanted != "cpu":
         number = numbers[rank]
         assert number is not None
@@ -47,13 +48,19 @@ def choose(wanted: str, rank: int, peers: Sequence[Peer]) -> tuple[torch.device,
     return torch.device("cpu"), f"{where}{ranks} ranks but only {gpus} GPU(s): training on CPU"
 
 
-def _gpu(rank: int, peers: Sequence[Peer]) -> int | None:
-    """Which of the GPUs that it sees a rank takes, None if there is none for it alone.
+def _gpus(peers: Sequence[Peer]) -> list[int | None]:
+    """Which of the GPUs that it sees each rank takes, None if there is none for it alone.
 
     Ranks of a host that see the same GPUs take one each, in rank order; others must not see any of these.
     """
-    mine = peers[rank]
-    here = [other for other, peer in enumerate(peers) if peer.identity == mine.identity]
-    alike = [other for other in here if peers[other].gpus == mine.gpus]
-    shared = any(set(peers[other].gpus) & set(mine.gpus) for other in here if other not in alike)
-    return alike.index(rank) if not shared and len(alike) <= len(mine.gpus) else None
+    hosts: dict[str, dict[tuple[str, ...], list[int]]] = {}
+    for rank, peer in enumerate(peers):
+        hosts.setdefault(peer.identity, {}).setdefault(peer.gpus, []).append(rank)
+    taken: list[int | None] = [None] * len(peers)
+    for groups in hosts.values():
+        seen_by = Counter(gpu for gpus in groups for gpu in set(gpus))
+        for gpus, ranks in groups.items():
+            if len(ranks) <= len(gpus) and all(seen_by[gpu] == 1 for gpu in gpus):
+                for number, rank in enumerate(ranks):
+                    taken[rank] = number
+    return taken

@@ -40,14 +40,24 @@ def exchanged(mine: Peer, ranks: Ranks, store: Store) -> list[Peer]:
     """Every rank's host, in rank order, on every rank. Raises PeerLost."""
     try:
         store.set(f"host/{ranks.rank}", json.dumps(asdict(mine)))
-        answers = store.multi_get([f"host/{rank}" for rank in range(ranks.size)])
+        if ranks.rank == 0:
+            store.set("hosts", _together(store.multi_get([f"host/{rank}" for rank in range(ranks.size)])))
+        answer = store.get("hosts")
         store.set(f"host/seen/{ranks.rank}", "")
         if ranks.rank == 0:  # the store ends with this process, which may find a mistake in the answers
             store.wait([f"host/seen/{rank}" for rank in range(ranks.size)])
     except RuntimeError as error:
         raise PeerLost(f"a rank was lost while the ranks met: {str(error).partition('. ')[0][:120]}") from None
-    peers = [json.loads(answer) for answer in answers]
-    return [Peer(**(peer | {"gpus": tuple(peer["gpus"])})) for peer in peers]
+    different, numbers = json.loads(answer)
+    peers = [Peer(**(peer | {"gpus": tuple(peer["gpus"])})) for peer in map(json.loads, different)]
+    return [peers[number] for number in numbers]
+
+
+def _together(answers: Sequence[bytes]) -> str:
+    """What the ranks said, once for all of a host, and which of it is each rank's: every rank reads it."""
+    numbers: dict[str, int] = {}
+    of = [numbers.setdefault(answer.decode(), len(numbers)) for answer in answers]
+    return json.dumps([list(numbers), of])
 
 
 def place(ranks: Ranks, peers: Sequence[Peer]) -> tuple[int, int]:
@@ -59,9 +69,10 @@ def place(ranks: Ranks, peers: Sequence[Peer]) -> tuple[int, int]:
     if ranks.by_torchrun and ranks.local_rank is not None and ranks.local_size is not None:
         return ranks.local_rank, ranks.local_size
     if ranks.local_size is not None and ranks.local_size > len(here):
-        names = ", ".join(sorted({peer.name for peer in peers}))
+        names = sorted({peer.name for peer in peers})
+        listed = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
         raise UserError(
-            f"LOCAL_WORLD_SIZE={ranks.local_size}: of {ranks.size} ranks, {len(here)} are on this host ({names})",
+            f"LOCAL_WORLD_SIZE={ranks.local_size}: of {ranks.size} ranks, {len(here)} are on this host ({listed})",
             fix="unset LOCAL_RANK and LOCAL_WORLD_SIZE: the ranks find out",
         )
     return here.index(ranks.rank), len(here)

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from src.errors import JobFailed, PeerLost
+from src.world import roll_call
 from src.world.decisions import HEARTBEAT_SECONDS
 from src.world.processes import Process
-from src.world.rendezvous import Store, is_open, store_port
+from src.world.rendezvous import STORE_REQUESTS, Store, is_open, store_port
 
-LOOK_SECONDS = 0.001, 0.02  # between two looks for rank 0's answer: at first, and at most
-CAUSE = "lost"  # key of the first cause in the store; CAUSE/rank: that rank has read it
+LOOK_SECONDS = 0.001, 0.02  # between two looks for rank 0's answer: at first, and later, where the store bears it
+LOOK_REQUESTS = 3
+CAUSE = "lost"  # key of the first cause in the store
+READ = "lost/read"  # key of the roll call of the ranks that have read it
 CAUSE_SECONDS = 1.0  # for a process to end after its sockets have closed, and for another host to record the cause
 LINGER_SECONDS = 3.0  # how long rank 0, whose process is the store, lets the others read the first cause
 
@@ -28,17 +31,17 @@ class LostRanks:
 
         Seconds in which the store itself does not answer (rank 0 is suspended) do not count as silence.
         """
-        pause, beat, silence = LOOK_SECONDS[0], b"", 0.0
+        pause, beat, silence = LOOK_SECONDS[0], 0, 0.0
+        longest = max(LOOK_SECONDS[1], LOOK_REQUESTS * len(self._processes) / STORE_REQUESTS)
         visible = 0 in self._neighbours()
         try:
             while not self._store.check([key]):
                 looked = time.monotonic()
                 time.sleep(pause)
-                pause = min(2 * pause, LOOK_SECONDS[1])
+                pause = min(2 * pause, longest)
                 if self._store.check([CAUSE]):
                     raise PeerLost(self._store.get(CAUSE).decode())
-                alive = f"{key}/alive"
-                now = self._store.get(alive) if self._store.check([alive]) else b""
+                now = self._store.add(f"{key}/alive", 0)
                 silence = 0.0 if now != beat else silence + min(time.monotonic() - looked, HEARTBEAT_SECONDS)
                 beat = now
                 if silence > self._timeout and not visible:
@@ -59,7 +62,7 @@ class LostRanks:
             return cause
         try:
             first = self._store.compare_set(CAUSE, "", cause).decode()
-            self._store.set(f"{CAUSE}/{self._rank}", "")
+            roll_call.enter(self._store, READ, self._rank)
         except RuntimeError:
             return cause
         return first or cause
@@ -126,7 +129,7 @@ class LostRanks:
         neighbours, deadline = self._neighbours(), time.monotonic() + LINGER_SECONDS
         unread = set(range(1, len(self._processes)))
         while unread and time.monotonic() < deadline:
-            unread = {rank for rank in unread if not self._store.check([f"{CAUSE}/{rank}"])}
+            unread -= set(roll_call.entered(self._store, READ))
             unread -= {rank for rank in neighbours if self._processes[rank].has_ended}
             time.sleep(0.02)
 

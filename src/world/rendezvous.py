@@ -3,10 +3,13 @@
 torchrun's agent offers its own store to the workers, and keeps it over `--max-restarts`: restarted workers
 read the addresses of the dead generation and fail (pytorch#135712, #167288). So rank 0 opens a fresh store
 for every attempt, and only the invitation to it goes through the agent's. Every process writes a
-random number and accepts only an invitation that repeats it, which a dead generation's cannot.
+random number and accepts only an invitation to that number, which a dead generation's cannot be.
 
 Without torchrun (srun, mpirun, RANK and WORLD_SIZE set by hand) rank 0 opens its store at MASTER_ADDR and MASTER_PORT,
 or where Slurm's variables say, and the ranks write their numbers there.
+
+A rank asks a store for keys of its own alone, and the less often the more ranks there are: a thousand that ask fifty
+times a second would keep it from answering.
 """
 
 import os
@@ -24,11 +27,13 @@ from src.environment import FIX, Ranks
 from src.errors import JobFailed, UserError
 from src.launchers import ancestors
 from src.launchers.variables import text, whole
-from src.world import interfaces
+from src.world import interfaces, roll_call
 
-PAUSE_SECONDS = 0.02  # between two polls for the others
+PAUSE_SECONDS = 0.02  # between two polls for the others, at least
+STORE_REQUESTS = 10_000  # a second, of all ranks together: a third of what one core of a store answers
 CONNECT_SECONDS = 5.0  # longest for one attempt to connect
 AGENT_SECONDS = 10.0  # the agent's store was there before this process: if it is gone, so is torchrun
+RANK_SECONDS = 0.1  # for a store to let one client in: torch looks up its name first, one client after the other
 QUIET_SECONDS = 10.0  # a wait that is longer is reported
 MISSED_SECONDS = 30.0  # for the rank 0 of an earlier attempt to end, before another process has this one's rank
 
@@ -41,10 +46,11 @@ def open_store(ranks: Ranks, timeout: timedelta) -> Store:
     """
     if ranks.port or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         address, port = _meeting_point(ranks)
-        wait = Wait(timeout)
-        return _receive(ranks, port, wait) if ranks.rank == 0 else _visit(ranks, address, port, wait)
+        if ranks.rank == 0:
+            return _receive(ranks, port, Wait(timeout))
+        return _visit(ranks, address, port, Wait(timeout, ranks.size))
     address, port = _master()
-    patience = min(timeout, timedelta(seconds=AGENT_SECONDS))
+    patience = min(timeout, timedelta(seconds=AGENT_SECONDS + ranks.size * RANK_SECONDS))
     try:
         store = TCPStore(address, port, is_master=False, timeout=patience, wait_for_workers=False)
     except RuntimeError:
@@ -54,7 +60,7 @@ def open_store(ranks: Ranks, timeout: timedelta) -> Store:
     agent = PrefixStore(f"meeting/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", store)
     if ranks.rank == 0:
         return _invite(agent, _own_address(address, ranks.size == ranks.local_size), ranks.size, timeout)
-    return _follow(agent, ranks.rank, timeout)
+    return _follow(agent, ranks.rank, Wait(timeout, ranks.size))
 
 
 def meeting_address(ranks: Ranks) -> str:
@@ -81,10 +87,11 @@ def _server(store: Store) -> Any:
 
 
 class Wait:
-    """A wait for other ranks, which is reported once if it is long."""
+    """A wait for other ranks, which is reported once if it is long; `asking` so many wait, and ask the same store."""
 
-    def __init__(self, timeout: timedelta) -> None:
+    def __init__(self, timeout: timedelta, asking: int = 1) -> None:
         self.timeout, self._began, self._reported = timeout, time.monotonic(), False
+        self._least = asking / STORE_REQUESTS
 
     @property
     def seconds(self) -> float:
@@ -97,11 +104,11 @@ class Wait:
         return self.seconds > self.timeout.total_seconds()
 
     def pause(self, what: str) -> None:
-        """Sleep a little; say what is waited for if that has taken long."""
-        if not self._reported and self.seconds > QUIET_SECONDS:
+        """Sleep a little; say what is waited for if that has taken long, unless `what` is empty."""
+        if what and not self._reported and self.seconds > QUIET_SECONDS:
             self._reported = True
             print(f"waiting for {what}, for at most {self.timeout.total_seconds():.0f} s", file=sys.stderr, flush=True)
-        time.sleep(PAUSE_SECONDS if self.seconds < 1 else 5 * PAUSE_SECONDS)
+        time.sleep(max(self._least, PAUSE_SECONDS if self.seconds < 1 else 5 * PAUSE_SECONDS))
 
 
 def _is_below_torchrun() -> bool:
@@ -152,39 +159,44 @@ def _receive(ranks: Ranks, port: int, wait: Wait) -> Store:
         host = text("MASTER_ADDR") or socket.gethostname()
         cause = str(error).partition(". ")[0][:120]
         raise UserError(f"MASTER_PORT={port}: the port on {host} {reason} ({cause})") from None
-    greetings = [f"hello/{rank}" for rank in range(1, ranks.size)]
-    while not store.check(greetings):
-        missing = [rank for rank in range(1, ranks.size) if wait.seconds > 1 and not store.check([f"hello/{rank}"])]
+    while missing := roll_call.missing(store, "hello", ranks.size):
         if wait.is_over:
             raise JobFailed(_not_there(missing, ranks, wait))
         wait.pause(f"{_listed(missing)} of {ranks.size} on port {port} ({ranks.values})")
-    numbers = [f"{ranks.size}/-", *(value.decode() for value in store.multi_get(greetings))]
-    store.set("met", " ".join(numbers))
+    greetings = roll_call.entered(store, "hello")
+    numbers = [f"{ranks.size}/-", *(greetings[rank] for rank in range(1, ranks.size))]
+    _tell(store, {f"met/{number}": "" for number in numbers})
+    store.set("met", _sizes(numbers))
     store.wait([f"seen/{rank}" for rank in range(1, ranks.size)])  # the store ends with this process
-    _check_sizes(numbers, ranks)
+    _check_sizes(_sizes(numbers), ranks)
     return PrefixStore("job", store)
 
 
-def _visit(ranks: Ranks, address: str, port: int, wait: Wait) -> Store:
-    """Another rank without torchrun: write a number into rank 0's store, until rank 0 repeats it.
+def _tell(store: Store, answers: dict[str, str]) -> None:
+    """Write many keys in one request."""
+    store.multi_set(list(answers), list(answers.values()))  # type: ignore[attr-defined]
 
-    A store that repeats others is that of an earlier attempt, which is about to end, or has another rank with this
+
+def _visit(ranks: Ranks, address: str, port: int, wait: Wait) -> Store:
+    """Another rank without torchrun: write a number into rank 0's store, until rank 0 answers it.
+
+    A store that answers others is that of an earlier attempt, which is about to end, or has another rank with this
     number.
     """
     number = f"{ranks.size}/{secrets.token_hex(8)}"
     missed: float | None = None
     while not wait.is_over:
-        store, reason = _connect(address, port, wait.timeout)
+        store, reason = _connect(address, port, wait.timeout, ranks.size)
         if store is None:
             wait.pause(f"rank 0 at {address}:{port}: {reason} ({ranks.values})")
             continue
-        numbers = _greet(store, ranks.rank, number, wait)
-        if number in numbers:
+        sizes, is_meant = _greet(store, ranks.rank, number, wait)
+        if is_meant:
             store.set(f"seen/{ranks.rank}", "")
-            _check_sizes(numbers, ranks)
+            _check_sizes(sizes, ranks)
             return PrefixStore("job", store)
         missed = missed or time.monotonic()
-        if numbers and time.monotonic() - missed > MISSED_SECONDS:
+        if sizes and time.monotonic() - missed > MISSED_SECONDS:
             raise UserError(
                 f"{ranks.values}: the ranks at {address}:{port} met without this process", fix="give each its own rank"
             )
@@ -192,14 +204,14 @@ def _visit(ranks: Ranks, address: str, port: int, wait: Wait) -> Store:
     raise JobFailed(f"{_not_there([0], ranks, wait)}: nothing at {address}:{port} answers as its store")
 
 
-def _connect(address: str, port: int, timeout: timedelta) -> tuple[TCPStore | None, str]:
+def _connect(address: str, port: int, timeout: timedelta, size: int) -> tuple[TCPStore | None, str]:
     """Rank 0's store, or why it is not there. Asks the port first: the store's own client prints a C++ stack."""
     try:
         socket.create_connection((address, port), timeout=CONNECT_SECONDS).close()
     except (OSError, UnicodeError) as error:
         return None, getattr(error, "strerror", None) or str(error) or type(error).__name__
     try:
-        patience = min(timeout, timedelta(seconds=2 * CONNECT_SECONDS))
+        patience = min(timeout, timedelta(seconds=2 * CONNECT_SECONDS + size * RANK_SECONDS))
         store = TCPStore(address, port, is_master=False, timeout=patience, wait_for_workers=False)
     except RuntimeError:
         return None, "no store"
@@ -207,24 +219,37 @@ def _connect(address: str, port: int, timeout: timedelta) -> tuple[TCPStore | No
     return store, ""
 
 
-def _greet(store: TCPStore, rank: int, number: str, wait: Wait) -> list[str]:
-    """The numbers of all ranks that have met in the store; [] if it closed, or the wait is over."""
+def _greet(store: TCPStore, rank: int, number: str, wait: Wait) -> tuple[str, bool]:
+    """(the world sizes of the ranks that have met in the store, whether this one is among them).
+
+    ("", False) if the store closed, or the wait is over.
+    """
     try:
         if not store.check(["met"]):
-            store.set(f"hello/{rank}", number)
-        while not store.check(["met"]) and not wait.is_over:
+            roll_call.enter(store, "hello", rank, number)
+        while not store.check(["met"]):
+            if wait.is_over:
+                return "", False
             wait.pause("the other ranks")
-        return store.get("met").decode().split() if store.check(["met"]) else []
+        return store.get("met").decode(), store.check([f"met/{number}"])
     except RuntimeError:
-        return []
+        return "", False
 
 
-def _check_sizes(numbers: list[str], ranks: Ranks) -> None:
-    """Raises UserError if the ranks have different world sizes."""
+def _sizes(numbers: list[str]) -> str:
+    """'RANK/SIZE' of the first rank that has each world size: few words, of which all ranks can be told."""
+    first: dict[str, int] = {}
     for rank, number in enumerate(numbers):
-        if number.partition("/")[0] != str(ranks.size):
+        first.setdefault(number.partition("/")[0], rank)
+    return " ".join(f"{rank}/{size}" for size, rank in first.items())
+
+
+def _check_sizes(sizes: str, ranks: Ranks) -> None:
+    """Raises UserError if the ranks have different world sizes."""
+    for rank, _, size in (each.partition("/") for each in sizes.split()):
+        if size != str(ranks.size):
             raise UserError(
-                f"rank {rank} has WORLD_SIZE={number.partition('/')[0]}, rank {ranks.rank} {ranks.size}",
+                f"rank {rank} has WORLD_SIZE={size}, rank {ranks.rank} {ranks.size}",
                 fix="start all ranks with the same",
             )
 
@@ -249,34 +274,28 @@ def _own_address(master: str, one_host: bool) -> str:
 
 
 def _invite(agent: Store, address: str, world_size: int, timeout: timedelta) -> Store:
-    """Rank 0: open the store, and invite the ranks that have written a number until all are there."""
+    """Rank 0: open the store, and invite whoever has written a number, a dead generation too, until all are there."""
     store = TCPStore(interfaces.loopback(), 0, is_master=True, timeout=timeout, wait_for_workers=False)
-    others, numbers, wait = range(1, world_size), [""] * world_size, Wait(timeout)
-    while missing := [rank for rank in others if not store.check([f"here/{rank}"])]:
+    invited, wait = set[str](), Wait(timeout)
+    while missing := roll_call.missing(store, "here", world_size):
         if wait.is_over:
             raise JobFailed(f"{_listed(missing)} of {world_size} did not come within {timeout.total_seconds():.0f} s")
-        greetings = [_value(agent, f"hello/{rank}") for rank in range(world_size)]
-        if greetings != numbers:
-            numbers = greetings
-            agent.set("invitation", " ".join([address, str(store.port), *(number or "-" for number in numbers)]))
+        if new := set(roll_call.entered(agent, "hello").values()) - invited:
+            _tell(agent, {f"invitation/{number}": f"{address} {store.port}" for number in new})
+            invited |= new
         wait.pause(f"{_listed(missing)} of {world_size}")
     return PrefixStore("job", store)
 
 
-def _follow(agent: Store, rank: int, timeout: timedelta) -> Store:
-    """Another rank: write a number, and connect where the invitation that repeats it points."""
-    number, wait = secrets.token_hex(8), Wait(timeout)
-    agent.set(f"hello/{rank}", number)
+def _follow(agent: Store, rank: int, wait: Wait) -> Store:
+    """Another rank: write a number, and connect where the invitation to that number points."""
+    number = secrets.token_hex(8)
+    roll_call.enter(agent, "hello", rank, number)
     while not wait.is_over:
-        address, port, *numbers = (_value(agent, "invitation") or "- 0").split()
-        if numbers[rank : rank + 1] == [number]:
-            store = TCPStore(address, int(port), None, False, timeout, wait_for_workers=False)
-            store.set(f"here/{rank}", "")
+        if agent.check([f"invitation/{number}"]):
+            address, port = agent.get(f"invitation/{number}").decode().split()
+            store = TCPStore(address, int(port), None, False, wait.timeout, wait_for_workers=False)
+            roll_call.enter(store, "here", rank)
             return PrefixStore("job", store)
-        time.sleep(PAUSE_SECONDS)
-    raise JobFailed(f"rank {rank} got no invitation from rank 0 within {timeout.total_seconds():.0f} s")
-
-
-def _value(store: Store, key: str) -> str:
-    """What the store holds under the key, '' if nothing: asking does not wait."""
-    return store.get(key).decode() if store.check([key]) else ""
+        wait.pause("")  # rank 0 says who is missing
+    raise JobFailed(f"rank {rank} got no invitation from rank 0 within {wait.timeout.total_seconds():.0f} s")

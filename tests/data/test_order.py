@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DistributedSampler
@@ -115,3 +115,18 @@ def test_the_shards_are_the_epoch_s_permutation(samples: int, shards: int, seed:
     assert sorted(index for shard in own for index in shard) == list(range(samples))
     together = [own[position % shards][position // shards] for position in range(samples)]
     assert together == whole(samples, seed, epoch, listed).tolist()
+
+
+@given(st.integers(1, 3000), st.integers(1, 1024), st.integers(1, 4096), st.integers(0, 2**31))
+@example(2500, 1024, 2048, 0)
+@settings(max_examples=8, deadline=None)
+def test_a_thousand_ranks_take_the_samples_that_one_takes(samples: int, ranks: int, batch: int, seed: int) -> None:
+    """In every step: a rank's share of a step are the positions that are its own."""
+    order = Permutation(samples, seed, 1)
+    alone = ShardSampler(samples, 0, 1).indices(order).tolist()
+    own = [ShardSampler(samples, rank, ranks).indices(order).tolist() for rank in range(ranks)]
+    for first in range(0, samples, batch):
+        positions = range(first, min(first + batch, samples))
+        taken = [own[position % ranks][position // ranks] for position in positions]
+        assert sorted(taken) == sorted(alone[first : first + batch])
+    assert sum(map(len, own)) == samples

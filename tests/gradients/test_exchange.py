@@ -13,6 +13,7 @@ from src.gradients.exchange import Backend, Exchange, Local
 from src.gradients.shared_memory import CAPACITY, SharedMemory
 from src.gradients.tree import Tree
 from src.world.world import World
+from tests.helpers.emulated import Collectives
 from tests.helpers.ranks import in_world
 from tests.helpers.tree_sums import SHARDS, block, plain_loop
 
@@ -86,3 +87,30 @@ def test_many_blocks_fit_a_container_s_memory() -> None:
     assert blocks > 20
     assert shared_memory.size(7, blocks) < 64 << 20
     assert shared_memory.capacity(2) == CAPACITY
+
+
+@pytest.mark.parametrize(
+    ("ranks", "shards", "length"),
+    [(64, 64, 300), (100, 150, 10), (7, 9, 3)]
+    + [pytest.param(*sizes, marks=pytest.mark.slow(seconds=12)) for sizes in ((1024, 1024, 3000), (1000, 1024, 1001))],
+)
+def test_the_owners_of_many_ranks_add_what_one_adds(
+    ranks: int, shards: int, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emulated, threads instead of processes: a rank sends each of its blocks once and its range of the sum to all."""
+    collectives = Collectives(ranks)
+    monkeypatch.setattr(exchange_room, "dist", collectives)
+    monkeypatch.setattr(exchange_room, "SMALL", 0)
+    tree = tree_of(schema.Train(sync="bitwise", shards=shards), ranks)
+    rows = [torch.randn(length, generator=torch.Generator().manual_seed(at)) for at in range(len(tree.blocks))]
+    expected = exchange_room._added([row.clone() for row in rows], tree)
+
+    def work(world: World) -> bool:
+        mine = tree.blocks_of[world.rank]
+        total = torch.empty(length)
+        numbers = Backend(world, tree, "").sum([rows[at] for at in mine], [[float(at), 1, 2] for at in mine], total)
+        return torch.equal(total, expected) and numbers[1:] == [len(rows), 2 * len(rows)]
+
+    assert all(collectives.run(work))
+    padded, most = -(-length // ranks) * ranks * 4, max(map(len, tree.blocks_of))
+    assert max(collectives.sent) <= (most + 1) * padded + 24 * most * ranks

@@ -1,6 +1,6 @@
 """The tree of the sum: for any number of shards and ranks the same additions."""
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from src import schema
@@ -8,6 +8,7 @@ from src.gradients.build import shards_of, tree_of
 from src.gradients.tree import Tree, leaves, merge
 
 sizes = st.integers(1, 200)
+many = st.integers(1, 1024)
 
 
 def plainly(first: int, last: int) -> str:
@@ -66,3 +67,16 @@ def test_equal_powers_of_two_are_one_block_each() -> None:
 def test_numbers_are_added_in_the_tree_too() -> None:
     tree = tree_of(schema.Train(sync="bitwise", shards=3), 3)
     assert tree.sum([[1e16, 1.0], [1.0, 2.0], [1.0, 3.0]]) == [(1e16 + 1) + 1, 6.0]
+
+
+@given(many, st.integers(0, 1024))
+@example(1024, 0)
+@example(1000, 1024)
+@settings(max_examples=30, deadline=None)
+def test_a_thousand_ranks_hold_disjoint_blocks_of_all_shards(ranks: int, more: int) -> None:
+    tree = tree_of(schema.Train(sync="bitwise", shards=ranks + more), ranks)
+    covered = [shard for start, size in tree.blocks for shard in range(start, min(start + size, tree.shards))]
+    assert covered == list(range(tree.shards))
+    assert [position for positions in tree.blocks_of for position in positions] == list(range(len(tree.blocks)))
+    assert sorted(other for _, other in tree.additions) == list(range(1, len(tree.blocks))), "each is added once"
+    assert sum(map(len, tree.blocks_of)) <= 2 * ranks * (tree.shards // ranks + 1).bit_length()

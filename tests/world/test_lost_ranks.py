@@ -4,15 +4,19 @@ import os
 import re
 import signal
 import socket
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.interrupts import Interrupts
 from src.run import jsonl, layout
 from src.run.layout import State
-from src.world import lost_ranks
+from src.world import lost_ranks, roll_call
+from src.world.processes import Process
 from src.world.world import World
+from tests.helpers import stores
 from tests.helpers.ranks import Job, run_job
 
 RANKS = 4
@@ -107,3 +111,17 @@ def test_rank_0_hangs_up_before_it_waits_for_the_others() -> None:
         assert kept.recv(1) == b"1"
         for end in (kept, cut, there):
             end.close()
+
+
+def test_rank_0_asks_once_who_has_read_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ranks there are, each of which might have read it."""
+    monkeypatch.setattr(lost_ranks, "hang_up", lambda _: None)
+    monkeypatch.setattr(lost_ranks, "store_port", lambda _: 1)
+    stores.here.counts = counts = Counter[str]()
+    store: Any = stores.Memory("", 3)
+    for rank in range(1, 1000):
+        roll_call.enter(store, lost_ranks.READ, rank)
+    counts.clear()
+    ranks = [Process("", rank, "") for rank in range(1000)]
+    lost_ranks.LostRanks(0, ranks, store, 1).let_others_read_cause()
+    assert counts["requests"] == 2

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from src.world.world import World
 from tests.helpers.by_hand import by_hand
 from tests.helpers.launched import given
 from tests.helpers.ranks import fork
+from tests.helpers.stores import greet, in_memory
 
 
 def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +56,8 @@ def test_the_address_of_a_dead_attempt_is_ignored(tmp_path: Path) -> None:
         agent = TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False)
         dead = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=30))
         if os.environ["RANK"] == "1":
-            agent.set("meeting//hello/1", "0123")
-            agent.set("meeting//invitation", f"127.0.0.1 {dead.port} - 0123")
+            agent.append("meeting//hello", "1 0123\n")  # type: ignore[attr-defined]
+            agent.set("meeting//invitation/0123", f"127.0.0.1 {dead.port}")
             agent.set("stale", "yes")
         agent.get("stale")
         with distributed.join(schema.Train()) as world:
@@ -200,3 +202,27 @@ def test_a_rank_that_comes_while_an_earlier_attempt_ends(tmp_path: Path) -> None
     job = by_hand(4, work, tmp_path, own=own)
     assert job.codes == [9, 9, 0, 0], job.output
     assert job.values[2:] == [2, 2]
+
+
+@pytest.mark.parametrize("port", [0, 29500], ids=["below torchrun", "without torchrun"])
+def test_a_rank_asks_the_store_for_itself_alone(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What 256 ranks ask and are answered while they meet; how often they look is a question of time, and left out."""
+    for name, counting in in_memory().items():
+        monkeypatch.setattr(rendezvous, name, counting)
+    given(monkeypatch, "" if port else "TORCHELASTIC_USE_AGENT_STORE=True MASTER_ADDR=127.0.0.1 MASTER_PORT=2")
+    size = 256
+    counts = greet(range(size), size, port)
+    first = counts.pop(0)
+    assert first["requests"] <= 5 * first["looks"] + 20, "rank 0 reads one list, however many ranks there are"
+    assert first["bytes"] <= (60 * (first["looks"] + 3) + 200) * size
+    for each in counts.values():
+        assert each["requests"] <= each["looks"] + 10
+        assert each["bytes"] <= 150 * size // 8 + 5 * size + 100, "a line for each host, and a number for each rank"
+
+
+def test_the_more_ranks_wait_the_less_often_each_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    for asking in (1, 32, 1024, 10_000):
+        rendezvous.Wait(timedelta(seconds=9), asking).pause("others")
+    assert pauses == [0.02, 0.02, 0.1024, 1.0]
