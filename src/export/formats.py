@@ -1,9 +1,13 @@
 """The formats: each writes a model's weights, reads them back with its own library, and returns what that computes."""
 
+import ctypes
 import errno
 import math
+import os
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +109,7 @@ def _torch_export(run: Trained, file: Path) -> None:
     """Write the module as torch.onnx.export does. Raises UserError for what it cannot export."""
     example = torch.zeros(2, *run.spec.shape, dtype=run.spec.dtype)
     try:
-        with warnings.catch_warnings():
+        with _unprinted(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # dynamo=True needs onnxscript, a package more
             torch.onnx.export(
                 run.module,
@@ -121,6 +125,21 @@ def _torch_export(run: Trained, file: Path) -> None:
     except Exception as error:
         text = f"--to onnx: torch cannot export {run.model.path.name} ({_one_line(error)})"
         raise UserError(text, fix="use --to safetensors") from None
+
+
+@contextmanager
+def _unprinted() -> Iterator[None]:
+    """Around torch's exporter, whose C++ prints the graph to standard output where it does not know an operator."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C's own buffer holds
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _one_line(error: Exception) -> str:

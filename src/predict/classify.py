@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,14 @@ from src.run import trained
 from src.run.trained import Trained
 
 LARGEST = 200_000_000  # bytes; /dev/zero has more
+
+
+class Input(NamedTuple):
+    """inputs (1, *shape), how they were made, and what makes the file doubtful, or ""."""
+
+    inputs: Tensor
+    preparation: str
+    doubt: str = ""
 
 
 def load(path: Path, model_file: Path | None = None, averaged: bool = False) -> Trained:
@@ -56,19 +64,21 @@ def _read(file: Path) -> tuple[str, bytes | BadInput]:
 
 
 def classify(run: Trained, name: str, data: bytes) -> dict[str, Any]:
-    """The class of a file's bytes, its probability and the runner-up. Raises BadInput, and UserError for a model
-    whose `prepare` breaks the contract.
-    """
-    inputs, preparation = inputs_of(run, name, data)
+    """The class of a file's bytes, its probability and the runner-up. Raises as `inputs_of` does."""
+    return guess(run, name, inputs_of(run, name, data))
+
+
+def guess(run: Trained, name: str, given: Input) -> dict[str, Any]:
+    """The class of an input that was made of the file `name`, its probability and the runner-up."""
     with torch.no_grad():
-        chances = run.model.probabilities(run.module, inputs)[0]
+        chances = run.model.probabilities(run.module, given.inputs)[0]
     most = chances.topk(min(2, len(chances)))
     (first, *second), (chance, *less) = most.indices.tolist(), most.values.tolist()
     result = {"file": name, "class": first} | _named(run, "name", first) | {"probability": round(chance, 6)}
     if second:
         result |= {"runner_up": second[0]} | _named(run, "runner_up_name", second[0])
         result |= {"runner_up_probability": round(less[0], 6)}
-    return result | {"preparation": preparation}
+    return result | {"preparation": given.preparation} | ({"doubt": given.doubt} if given.doubt else {})
 
 
 def _named(run: Trained, key: str, label: int) -> dict[str, str]:
@@ -76,19 +86,19 @@ def _named(run: Trained, key: str, label: int) -> dict[str, str]:
     return {key: run.spec.name(label)} if run.spec.names else {}
 
 
-def inputs_of(run: Trained, name: str, data: bytes) -> tuple[Tensor, str]:
-    """(inputs (1, *shape), how they were made): by the model's `prepare`, as MNIST's, or as a folder of pictures.
+def inputs_of(run: Trained, name: str, data: bytes) -> Input:
+    """A file's bytes by the model's `prepare`, as MNIST's, or as a folder of pictures.
 
     Raises BadInput, and UserError for a model whose `prepare` breaks the contract.
     """
     if gallery.has_prepare(run.model):
-        return _prepared(run, name, data), "prepare"
+        return Input(_prepared(run, name, data), "prepare")
     shape = run.spec.shape
     if picture.fits(shape) and run.settings.data.name != "folder":
-        prepared = picture.read(name, data)
-        return prepared.pixels.view(1, *shape), prepared.description
+        prepared = picture.read(name, data, run.settings.data.name not in picture.THINGS)
+        return Input(prepared.pixels.view(1, *shape), prepared.description, prepared.doubt)
     resized = picture.resized(name, data, shape)
-    return resized[None], f"resized to {shape[-1]} x {shape[-2]}, {'RGB' if shape[0] == 3 else 'grey'}"
+    return Input(resized[None], f"resized to {shape[-1]} x {shape[-2]}, {'RGB' if shape[0] == 3 else 'grey'}")
 
 
 def _prepared(run: Trained, name: str, data: bytes) -> Tensor:
@@ -111,4 +121,5 @@ def line(result: dict[str, Any]) -> str:
     if "runner_up" in result:
         second = result.get("runner_up_name", result["runner_up"])
         text += f", then {second} ({100 * result['runner_up_probability']:.1f} %)"
-    return f"{text}  [{result['preparation']}]"
+    text += f"  [{result['preparation']}]"
+    return f"{text}  doubtful: {result['doubt']}" if "doubt" in result else text

@@ -8,15 +8,17 @@ import io
 import math
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from src.predict import photograph
 
 DATA = ("mnist", "digits")  # data sets of digits that were prepared this way
+THINGS = ("fashion_mnist",)  # 28 x 28 pixels of things: no strokes are looked for
 PREPARATION = "light on dark, 20 x 20 box, centred by mass in 28 x 28"
 SIDE, BOX = 28, 20
 LARGEST = 40_000_000  # pixels
@@ -32,10 +34,13 @@ class BadInput(ValueError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """pixels (28, 28) uint8, light on dark as MNIST has them; `description` says what the picture was."""
+    """pixels (28, 28) uint8, light on dark as MNIST has them; `description` says what the picture was, `doubt` what
+    speaks against the reading, or "".
+    """
 
     pixels: Tensor
     description: str
+    doubt: str = ""
 
 
 def fits(shape: tuple[int, ...]) -> bool:
@@ -58,27 +63,49 @@ def resized(name: str, data: bytes, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(found.copy()).reshape(shape)
 
 
-def read(name: str, data: bytes) -> Prepared:
-    """Prepare an image file's bytes, of any format that Pillow reads. Raises BadInput."""
-    return prepare(_grey(name, data), name)
+def read(name: str, data: bytes, handwritten: bool = True) -> Prepared:
+    """Prepare an image file's bytes, of any format that Pillow reads: a drawing, or a photograph of one thing.
+
+    Of what is `handwritten` the strokes are looked for. Raises BadInput.
+    """
+    image = _opened(name, data, "L")
+    drawn = _pixels(image, WORKING)
+    if _is_ready(drawn) or not handwritten:
+        return prepare(drawn, name)
+    border, strokes = _border(drawn), photograph.find(_pixels(image, photograph.WORKING).numpy())
+    is_drawing = float(border.max() - border.min()) <= EVEN
+    if is_drawing and (strokes is None or (strokes.alone and not strokes.thin)):
+        return replace(prepare(drawn, name), doubt=strokes.doubt if strokes else "")
+    if strokes is None:
+        raise BadInput(f"{name}: no ink stands out from the paper")
+    description = "light on dark" if strokes.light else "dark on light"
+    description += ("" if is_drawing else ", a photograph") + (", strokes widened" if strokes.thin else "")
+    return Prepared(_bytes(centred(torch.from_numpy(strokes.ink))), description, strokes.doubt)
 
 
 def prepare(grey: Tensor, name: str = "picture") -> Prepared:
-    """Prepare a picture (height, width) float in [0, 1]. Raises BadInput."""
-    border = torch.cat([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    """Prepare a drawing (height, width) float in [0, 1]; its border is paper. Raises BadInput."""
+    border = _border(grey)
     background = border.median()
     light_on_dark = bool(background < 0.5)
     description = "light on dark" if light_on_dark else "dark on light"
     ink = grey if light_on_dark else 1 - grey
-    if tuple(grey.shape) == (SIDE, SIDE) and light_on_dark and float(border.mean()) < 0.05:
+    if _is_ready(grey):
         return Prepared(_bytes(ink), f"{description}, prepared already")
-    if float(border.max() - border.min()) > EVEN:
-        ink, description = _without_shading(ink), f"{description}, a photograph"
-    else:
-        ink = (ink - border.median() if light_on_dark else ink - (1 - background)).clamp(min=0)
+    ink = (ink - border.median() if light_on_dark else ink - (1 - background)).clamp(min=0)
     if float(ink.max()) < 0.05:
         raise BadInput(f"{name}: is empty: one colour all over")
     return Prepared(_bytes(centred(ink / ink.max())), description)
+
+
+def _border(grey: Tensor) -> Tensor:
+    return torch.cat([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+
+
+def _is_ready(grey: Tensor) -> bool:
+    """Whether a picture is as MNIST has them."""
+    border = _border(grey)
+    return tuple(grey.shape) == (SIDE, SIDE) and float(border.median()) < 0.5 and float(border.mean()) < 0.05
 
 
 def centred(ink: Tensor) -> Tensor:
@@ -110,28 +137,14 @@ def _shares(source: int, target: int) -> Tensor:
     return overlap.clamp(min=0) * target / source
 
 
-def _without_shading(ink: Tensor) -> Tensor:
-    """Take the paper's own brightness away: what is lighter than its surroundings by nothing is paper."""
-    window = max(3, max(ink.shape) // 5) | 1
-    paper = ink[None, None]
-    for side in ((window, 1), (1, window)):  # one direction after the other: a square window takes 50 times as long
-        paper = -functional.max_pool2d(-paper, side, 1, (side[0] // 2, side[1] // 2))
-    for side in ((window, 1), (1, window)):
-        paper = functional.avg_pool2d(paper, side, 1, (side[0] // 2, side[1] // 2), count_include_pad=False)
-    risen = (ink - paper[0, 0]).clamp(min=0)
-    strong = torch.quantile(risen.flatten()[:: max(1, risen.numel() // 100_000)], 0.99).clamp(min=1e-6)
-    return ((risen / strong - 0.35) / 0.65).clamp(0, 1)
-
-
 def _bytes(ink: Tensor) -> Tensor:
     return (ink * 255 + 0.5 + TIE).floor().clamp(0, 255).to(torch.uint8)
 
 
-def _grey(name: str, data: bytes) -> Tensor:
-    """(height, width) float in [0, 1], its longer side at most WORKING. Raises BadInput."""
-    image = _opened(name, data, "L")
-    if max(image.size) > WORKING:
-        image = image.reduce(-(-max(image.size) // WORKING))
+def _pixels(image: Any, longer: int) -> Tensor:
+    """(height, width) float in [0, 1], the longer side at most `longer`."""
+    if max(image.size) > longer:
+        image = image.reduce(-(-max(image.size) // longer))
     return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).float() / 255
 
 

@@ -212,7 +212,7 @@ def test_what_was_learnt_is_called_by_its_name(tmp_path: Path) -> None:
     run = classify.load(job.run)
     train = data.load(run.settings.data, World(), lambda _: None).train
     for index, name in ((0, "blue/0000.jpg"), (20, "green/0001.jpg"), (59, "red/0059.jpg")):
-        inputs, preparation = classify.inputs_of(run, name, (root / "train" / name).read_bytes())
+        inputs, preparation, _ = classify.inputs_of(run, name, (root / "train" / name).read_bytes())
         assert torch.equal(inputs[0], train.inputs[index])
     assert preparation == "resized to 12 x 12, RGB"
 
@@ -235,7 +235,7 @@ def test_grey_pictures_of_mnist_s_size_are_not_prepared_as_mnist_s(tmp_path: Pat
         shutil.copytree(root / "train" / "red", root / "train" / f"z{number}")
     job = good_job(1, tmp_path, "data.name=folder", f"data.root={root}", "train.epochs=1")
     run = classify.load(job.run)
-    inputs, _ = classify.inputs_of(run, "x", (root / "train" / "red" / "0002.png").read_bytes())
+    inputs, *_ = classify.inputs_of(run, "x", (root / "train" / "red" / "0002.png").read_bytes())
     train = data.load(run.settings.data, World(), lambda _: None).train
     assert torch.equal(inputs[0], train.inputs[20])
     content = page.one(job.run, run.settings, page.sources_of(job.run, run.settings))

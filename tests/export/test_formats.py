@@ -76,3 +76,29 @@ def test_a_model_that_torch_cannot_export_is_one_line(strangers: Path, tmp_path:
     run.__dict__["module"] = Branching(run.module)
     with pytest.raises(UserError, match=r"^--to onnx: torch cannot export colours.py \([^\n]*\); use --to safe"):
         formats.onnx(run, tmp_path / "model.onnx", {})
+
+
+class Odd(nn.Module):
+    """Has an operator that ONNX does not know."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = torch.special.i0e(self.inner(inputs))
+        return outputs
+
+
+def test_torch_prints_no_graph_where_it_does_not_know_an_operator(
+    strangers: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="`make setup-export` installs it")
+    run = trained.load(strangers / "outputs" / "runs" / "outputs")
+    run.__dict__["module"] = Odd(run.module)
+    with pytest.raises(
+        UserError, match=r"^--to onnx: torch cannot export outputs.py \([^\n]*i0e[^\n]*\); use --to safe"
+    ):
+        formats.onnx(run, tmp_path / "model.onnx", {})
+    print("goes on")
+    assert capfd.readouterr() == ("goes on\n", "")

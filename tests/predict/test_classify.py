@@ -25,7 +25,7 @@ def colours(strangers: Path) -> Trained:
 def test_a_picture_is_resized_to_the_shape_of_the_data(colours: Trained) -> None:
     for colour, label in (((200, 30, 30), 0), ((30, 200, 30), 1), ((30, 30, 200), 2), ((200, 200, 30), 3)):
         data = encoded(Image.new("RGB", (40, 31), colour))
-        inputs, preparation = classify.inputs_of(colours, "a.png", data)
+        inputs, preparation, _ = classify.inputs_of(colours, "a.png", data)
         assert (inputs.shape, inputs.dtype, preparation) == ((1, 3, 12, 12), torch.uint8, "resized to 12 x 12, RGB")
         assert torch.equal(inputs[0, :, 5, 5], torch.tensor(colour, dtype=torch.uint8))
         result = classify.classify(colours, "a.png", data)
@@ -89,6 +89,6 @@ def test_a_model_of_mnist_s_shape_sees_mnist_s_preparation(best: Path) -> None:
     run = trained.load(best)
     canvas = Image.new("L", (100, 60))
     canvas.paste(255, (10, 10, 16, 50))
-    inputs, preparation = classify.inputs_of(run, "x", encoded(canvas))
+    inputs, preparation, _ = classify.inputs_of(run, "x", encoded(canvas))
     assert (inputs.shape, preparation) == ((1, 28, 28), "light on dark")
     assert int(inputs[0, :, 13:16].sum()) == int(inputs.sum()) > 0  # centred
