@@ -75,12 +75,6 @@ class Job:
             with self.checkpoints.failing(), self.world.naming_lost_peers():
                 yield
 
-    def line_is_due(self, step_in_epoch: int) -> bool:
-        """Whether a line of metrics.jsonl follows that step of the epoch: the same answer on all ranks."""
-        epoch, batches = self.state.progress.epoch, self.batches
-        last = min(batches.steps_per_epoch, self.last_step - epoch * batches.steps_per_epoch)
-        return step_in_epoch % self.settings.log.every == 0 or step_in_epoch == last
-
     def note(self) -> Tensor:
         """What this rank tells the others with the next step: a digest of its weights, and where its time went."""
         digest = self.replicas.digest()

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from src.errors import JobFailed
 from src.gradients.digest import digest
+from src.gradients.notes import DIGEST
 from src.world.world import World, hosts
 
 NAMED = 4  # ranks in one line
@@ -26,11 +28,11 @@ class Replicas:
         self._world, self._last_saved = world, last_saved
         modules = [module] if average is None else [module, average]
         self._tensors = [one for part in modules for one in (*part.parameters(), *part.buffers()) if one.numel()]
-        self._checked_step = -1
+        self._alone, self._checked_step = torch.zeros(DIGEST, dtype=torch.float64), -1
 
     def digest(self) -> Tensor:
-        """That of this rank, as it travels beside the gradients."""
-        return digest(self._tensors)
+        """That of this rank, as it travels beside the gradients; zeros where there is nobody to differ from."""
+        return digest(self._tensors) if self._world.size > 1 else self._alone
 
     def check(self, digests: Sequence[Sequence[float]], step: int) -> None:
         """Compare those of all ranks, from after `step` steps. Called by all ranks; JobFailed names who differs."""

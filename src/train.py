@@ -100,11 +100,13 @@ def train_epoch(job: "Job") -> bool:
     progress = job.state.progress
     if job.evaluator.due_at_step(progress.step) and evaluate(job):  # saved before its evaluation, and ended there
         return True
-    first, left = progress.step_in_epoch, max(0, job.last_step - progress.step)
+    first, every = progress.step_in_epoch, job.settings.log.every
+    last = min(first + max(0, job.last_step - progress.step), job.batches.steps_per_epoch)
     with job.speed.timing():
-        for micro_batches in job.clock.loading(job.batches.epoch(progress.epoch, first, first + left)):
+        for micro_batches in job.clock.loading(job.batches.epoch(progress.epoch, first, last)):
             samples = job.batches.count(progress.step_in_epoch)
-            note = job.note() if job.line_is_due(progress.step_in_epoch + 1) else None
+            step = progress.step_in_epoch + 1
+            note = job.note() if step % every == 0 or step == last else None  # with it comes a line of metrics.jsonl
             result = job.gradients.forward_backward(micro_batches, progress.step, job.interrupts.vote(), note)
             job.state.update(result, samples)
             if result.notes is not None:
