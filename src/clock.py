@@ -68,6 +68,21 @@ def scalars(seconds: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def totals(lines: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    """For people, of all that `line` made: (who, the seconds of each of KINDS), for each rank, or of many the ends."""
+    sums: dict[str, list[float]] = {}
+    for seconds in lines:
+        for at, kind in enumerate(KINDS):
+            ranks = seconds[kind]
+            if isinstance(ranks, dict):
+                named = {"median": ranks["median"], "largest": ranks["max"]}
+            else:
+                named = {str(rank): value for rank, value in enumerate(ranks)}
+            for who, value in named.items():
+                sums.setdefault(who, [0.0] * len(KINDS))[at] += value
+    return [[who, *(round(value, 2) for value in row)] for who, row in sums.items()]
+
+
 def _short(seconds: list[float]) -> object:
     if len(seconds) <= MOST:
         return seconds

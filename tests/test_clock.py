@@ -98,6 +98,15 @@ def test_a_line_stays_short_for_many_ranks() -> None:
     assert clock.line(rows)["compute"] == {"min": 0.0, "median": 8.0, "max": 16.0, "rank": 16}
 
 
+def test_the_report_has_the_sums_of_all_lines() -> None:
+    two, three = ([[1.0, 0.5, 0.25, 0.0]] * ranks for ranks in (2, 3))  # resumed on one rank more
+    found = clock.totals([clock.line(two), clock.line(three), clock.line(three)])
+    assert found == [["0", 3.0, 1.5, 0.75, 0.0], ["1", 3.0, 1.5, 0.75, 0.0], ["2", 2.0, 1.0, 0.5, 0.0]]
+    many = [[float(rank), 0.0, 0.0, 1.0] for rank in range(MOST + 1)]
+    assert clock.totals([clock.line(many)] * 2) == [["median", 16.0, 0, 0, 2.0], ["largest", 32.0, 0, 0, 2.0]]
+    assert clock.totals([]) == []
+
+
 @pytest.mark.parametrize("ranks", [3, MOST + 2])
 def test_wandb_gets_the_median_and_the_largest(ranks: int) -> None:
     rows = [[1.0 + rank, 0.5, 0.25, 0.0] for rank in range(ranks)]
