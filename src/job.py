@@ -6,23 +6,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src import config, files, gallery, model_file, models, schema
 from src.averages import Average
+from src.clock import Clock, Slow
 from src.console import Console
 from src.data import dataset as datasets
 from src.data.dataset import DataSet
 from src.data.loader import ShardedLoader
 from src.evaluation.evaluator import Evaluator
 from src.evaluation.metrics import Metrics
-from src.gradients.build import Gradients, build_gradients, local_shards
+from src.gradients.build import Gradients, build_gradients, local_shards, shards_of
+from src.gradients.notes import DIGEST
 from src.gradients.step import make_repeatable
 from src.gradients.trial import MOST, Trial, try_shares
 from src.interrupts import Interrupts
 from src.models import Model, compiling
 from src.optimizer import Optimizer
 from src.rehearsal import rehearse
+from src.replicas import Replicas
 from src.run import layout, run
 from src.run.checkpoint import Checkpoints
 from src.run.layout import Ended, State, StopReason
@@ -35,7 +38,7 @@ from src.schema import TEST, VALIDATION, Config
 from src.tracking.pictures import pictures
 from src.tracking.tracker import Tracker
 from src.world import world as worlds
-from src.world.world import World
+from src.world.world import World, hosts
 
 FEW = 2  # samples to try a model on
 
@@ -58,6 +61,9 @@ class Job:
     tracker: Tracker
     interrupts: Interrupts
     speed: Speed
+    replicas: Replicas
+    clock: Clock
+    slow: Slow
     last_step: int
     warn_once: Callable[[str], None]
     metrics: Metrics | None = None
@@ -68,6 +74,21 @@ class Job:
         with self.run.mirror.failing(), self.tracker.failing(), self.run.failing():
             with self.checkpoints.failing(), self.world.naming_lost_peers():
                 yield
+
+    def note(self) -> Tensor:
+        """What this rank tells the others with the next step: a digest of its weights, and where its time went."""
+        digest = self.replicas.digest()
+        return torch.cat([digest, torch.tensor(self.clock.take(), dtype=digest.dtype).to(digest.device)])
+
+    def read(self, notes: list[list[float]] | Tensor) -> list[list[float]]:
+        """The seconds of all ranks; JobFailed for a rank whose weights differ, a line for one that is slow."""
+        rows, progress = notes.tolist() if isinstance(notes, Tensor) else notes, self.state.progress
+        self.replicas.check([row[:DIGEST] for row in rows], progress.step - 1)
+        seconds = [row[DIGEST:] for row in rows]
+        slow = self.slow.new([row[0] for row in seconds], progress.epoch)
+        for rank, times in slow.items():
+            self.console.warn(f"rank {rank} on {hosts(self.world)[rank]} computes {times:.1f} x the median")
+        return seconds
 
     def is_last_step(self) -> bool:
         """Whether the training ends with the newest step, for as long as nothing ends it earlier."""
@@ -224,6 +245,10 @@ def prepare(settings: Config, world: World) -> Job | None:
     gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated, own)
     tracker = Tracker(folder, settings, world, console.warn)
     checkpoints.flush_metrics = tracker.flush
+    replicas = Replicas(world, module, state.average.module, checkpoints.last_saved)
+    checkpoints.check = replicas.check_now
+    speed = Speed(state.progress)
+    clock = Clock(speed.seconds, lambda: gradients.waited)
     began = folder.begin(state.progress, origin, batches.steps_per_epoch, last_step)
     tracker.begin(state.progress)
     console.print(dataset.headline)
@@ -242,7 +267,10 @@ def prepare(settings: Config, world: World) -> Job | None:
         evaluator=Evaluator(model, dataset, settings.evaluate, world, lambda: interrupts.reason is not None),
         tracker=tracker,
         interrupts=interrupts,
-        speed=Speed(state.progress),
+        speed=speed,
+        replicas=replicas,
+        clock=clock,
+        slow=Slow([len(own) for own in shards_of(train, world.size)]),
         last_step=last_step,
         warn_once=files.once(console.warn),
     )

@@ -100,15 +100,18 @@ def train_epoch(job: "Job") -> bool:
     progress = job.state.progress
     if job.evaluator.due_at_step(progress.step) and evaluate(job):  # saved before its evaluation, and ended there
         return True
-    first, left = progress.step_in_epoch, max(0, job.last_step - progress.step)
+    first, every = progress.step_in_epoch, job.settings.log.every
+    last = min(first + max(0, job.last_step - progress.step), job.batches.steps_per_epoch)
     with job.speed.timing():
-        for micro_batches in job.batches.epoch(progress.epoch, first, first + left):
+        for micro_batches in job.clock.loading(job.batches.epoch(progress.epoch, first, last)):
             samples = job.batches.count(progress.step_in_epoch)
-            result = job.gradients.forward_backward(micro_batches, progress.step, job.interrupts.vote())
+            step = progress.step_in_epoch + 1
+            note = job.note() if step % every == 0 or step == last else None  # with it comes a line of metrics.jsonl
+            result = job.gradients.forward_backward(micro_batches, progress.step, job.interrupts.vote(), note)
             job.state.update(result, samples)
-            if progress.step_in_epoch % job.settings.log.every == 0:
+            if result.notes is not None:
                 with job.speed.paused():
-                    report(job)
+                    report(job, job.read(result.notes))
             if job.checkpoints.due_at_step(progress) or result.should_save(progress.step):
                 with job.speed.paused():
                     save(job)
@@ -123,21 +126,21 @@ def train_epoch(job: "Job") -> bool:
     return False
 
 
-def report(job: "Job") -> None:
-    """A line for metrics.jsonl, and perhaps one for the console."""
+def report(job: "Job", seconds: list[list[float]] | None = None) -> None:
+    """A line for metrics.jsonl, and perhaps one for the console. `seconds` are the ranks' (src.clock)."""
     progress, rate = job.state.progress, job.speed.rate()
     loss, items = progress.take_loss()
     if not items:
         job.warn_once("no item counted in the last steps (loss returned 0 items): nothing is trained by them")
     optimizer = job.state.optimizer
-    job.tracker.train(progress, loss, optimizer.lr(progress.step - 1), rate, optimizer.grad_norm)
+    job.tracker.train(progress, loss, optimizer.lr(progress.step - 1), rate, optimizer.grad_norm, seconds)
     job.console.training(progress, loss, items, rate)
 
 
 def save(job: "Job") -> None:
     """A checkpoint, with the lines of metrics.jsonl that belong to it safe before it; it is written beside training."""
     progress = job.state.progress
-    with job.interrupts.patience():
+    with job.clock.saving(), job.interrupts.patience():
         progress.metrics_bytes = job.tracker.position()
         job.checkpoints.save(job.state)
 

@@ -38,6 +38,7 @@ def results(job: Job) -> dict[str, Any]:
     lines = list(jsonl.read(job.run / layout.METRICS))
     for line in lines:
         line.pop("samples_per_second", None)
+        line.pop("seconds", None)
     content = torch.load(layout.newest_first(job.run / layout.CHECKPOINTS)[0], weights_only=True)
     transient = {name: tensor.tolist() for name, tensor in content["buffers"].items()}
     return {

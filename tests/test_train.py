@@ -43,7 +43,7 @@ def weights(job: Job) -> torch.Tensor:
 
 def curve(job: Job) -> list[dict[str, object]]:
     return [
-        {name: value for name, value in line.items() if name != "samples_per_second"}
+        {name: value for name, value in line.items() if name not in ("samples_per_second", "seconds")}
         for line in jsonl.read(job.run / "metrics.jsonl")
     ]
 

@@ -27,6 +27,8 @@ from src.drill.workloads import WORKLOADS
 from src.run import jsonl, layout
 from src.run.layout import State, read_status
 
+CLOCKED = ("samples_per_second", "seconds")  # of a line of metrics.jsonl
+
 
 @dataclass
 class Result:
@@ -43,7 +45,7 @@ class Result:
 def curve(path: Path) -> list[str]:
     """The lines of metrics.jsonl without the fields that depend on the clock."""
     return [
-        json.dumps({name: value for name, value in line.items() if name != "samples_per_second"})
+        json.dumps({name: value for name, value in line.items() if name not in CLOCKED})
         for line in jsonl.read(path / layout.METRICS)
     ]
 

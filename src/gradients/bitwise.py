@@ -61,10 +61,14 @@ class Bitwise:
         """Seconds that this rank has waited for others."""
         return self._exchange.waited
 
-    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
+    def forward_backward(
+        self, micro_batches: list[MicroBatch], step: int, vote: float, note: Tensor | None = None
+    ) -> StepResult:
         """See Gradients.forward_backward."""
         self._buffers.begin()
         self._partials.begin()
+        if note is not None:
+            self._exchange.write(note.tolist())
         for shard, batch in zip(self._local, micro_batches, strict=True):
             if not len(batch.targets):
                 self._partials.add_zeros([0.0, vote, 0.0])
@@ -72,6 +76,7 @@ class Bitwise:
             self._seed.set(step, shard)
             self._partials.add(*self._shard(batch, vote))
         result = self._sum()
+        result.notes = self._exchange.read() if note is not None else None
         for gradient, view in self._others:
             gradient.copy_(view)
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):

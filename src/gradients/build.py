@@ -9,7 +9,7 @@ module's buffers.
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from src import schema
 from src.data.loader import MicroBatch
@@ -29,10 +29,13 @@ class Gradients(Protocol):
 
     name: str
 
-    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
+    def forward_backward(
+        self, micro_batches: list[MicroBatch], step: int, vote: float, note: Tensor | None = None
+    ) -> StepResult:
         """Leave in every parameter's .grad the gradient of the mean loss over the items of the global batch.
 
-        `micro_batches` are this rank's share of the global batch; `vote` says what it wants (src.gradients.votes).
+        `micro_batches` are this rank's share of the global batch; `vote` says what it wants (src.gradients.votes),
+        `note` what it tells the others (src.gradients.notes), in the same steps on all ranks.
         """
 
     @property

@@ -1,6 +1,7 @@
 """DistributedDataParallel, whose communication hook adds and carries scalars; and a world of one, which needs none."""
 
 import inspect
+import time
 from collections.abc import Collection
 from contextlib import nullcontext
 from typing import Any, cast
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from src.data.loader import MicroBatch
 from src.errors import JobFailed, UserError
-from src.gradients import dynamo
+from src.gradients import dynamo, notes
 from src.gradients.buffers import Buffers
 from src.gradients.shared_memory import SharedMemory
 from src.gradients.step import SCALARS, ClosedForm, Loss, Seed, StepResult, divide
@@ -33,11 +34,14 @@ class SingleProcess:
         self.name += ", closed form" * (closed_form is not None)
         self._trained = [parameter for parameter in self._parameters if parameter.requires_grad]
 
-    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
+    def forward_backward(
+        self, micro_batches: list[MicroBatch], step: int, vote: float, note: Tensor | None = None
+    ) -> StepResult:
         """See Gradients.forward_backward."""
         for parameter in self._parameters:
             parameter.grad = None
         result = StepResult(0.0, vote, 0.0)
+        result.notes = None if note is None else note[None]
         for index, batch in enumerate(micro_batches):
             self._seed.set(step, 0, index)
             loss, items = self._closed(batch) if self._closed_form else self._autograd(batch)
@@ -97,6 +101,7 @@ class DDPGradients:
         from torch.nn.parallel import DistributedDataParallel
 
         self._module, self._seed, self._rank, self._memory = module, seed, world.rank, memory
+        self._note: Tensor | None = None
         with dynamo.absent():
             self._wrapper = DistributedDataParallel(
                 _Objective(module, loss),
@@ -107,10 +112,12 @@ class DDPGradients:
         dynamo.unmark(getattr(DistributedDataParallel, "_inside_ddp_forward", None))
         self._parameters, self._buffers, self._stand_in = list(module.parameters()), Buffers(module, updated), stand_in
         self._unused_are_refused = False
-        beside = SCALARS + self._buffers.length
-        self._beside = torch.zeros(beside, dtype=self._buffers.dtype, device=world.device)
-        self._scalars, self._changes = self._beside[:SCALARS], self._beside[SCALARS:]
+        lengths = [SCALARS, self._buffers.length, world.size * notes.NUMBERS]
+        self._beside = torch.zeros(sum(lengths), dtype=self._buffers.dtype, device=world.device)
+        self._scalars, self._changes, told = torch.split(self._beside, lengths)
+        self._notes = told.view(world.size, notes.NUMBERS)
         self._result = StepResult(0.0, 0.0, 0.0)
+        self._all_sent, self._waited = 0.0, 0.0  # when the last bucket was ready, and how long the sums took after it
         trained = [parameter for parameter in self._parameters if parameter.requires_grad]
         self._resident = None
         if memory and len({parameter.dtype for parameter in trained}) == 1:
@@ -122,24 +129,30 @@ class DDPGradients:
 
     @property
     def waited(self) -> float:
-        """Seconds that this rank has waited for others."""
-        return self._memory.waited if self._memory else 0.0
+        """Seconds that this rank has waited for others; not measured on a GPU, which is not waited for."""
+        return self._memory.waited if self._memory else self._waited
 
-    def forward_backward(self, micro_batches: list[MicroBatch], step: int, vote: float) -> StepResult:
+    def forward_backward(
+        self, micro_batches: list[MicroBatch], step: int, vote: float, note: Tensor | None = None
+    ) -> StepResult:
         """See Gradients.forward_backward."""
         for parameter in self._parameters:
             parameter.grad = None
         self._places.clear()
         self._filled = 0
         self._buffers.begin()
-        self._numbers = [0.0, vote, 0.0]
+        self._numbers, self._note = [0.0, vote, 0.0], note
         if not self._memory:
             self._scalars.copy_(torch.tensor(self._numbers))
+        if note is not None:
+            self._tell(note)
         for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
             with nullcontext() if last else self._wrapper.no_sync():
                 self._seed.set(step, self._rank, index)
                 self._forward(batch, last).backward()  # type: ignore[no-untyped-call]
+        if not self._memory and not self._beside.is_cuda:
+            self._waited += time.perf_counter() - self._all_sent
         if not self._unused_are_refused:
             self._refuse_unused()
         if self._resident:
@@ -150,6 +163,12 @@ class DDPGradients:
             divide([self._changes[: self._buffers.floats]], self._result.items)
             self._buffers.agree(self._changes)
         return self._result
+
+    def _tell(self, note: Tensor) -> None:
+        if self._memory:
+            self._memory.write(note.tolist())
+        else:
+            self._notes[self._rank] = note
 
     def _forward(self, batch: MicroBatch, last: bool) -> Tensor:
         """The sum of the losses; what goes beside the gradients is ready with the last micro-batch."""
@@ -195,6 +214,7 @@ class DDPGradients:
         sums = self._into_resident(bucket) if self._resident else self._memory.sum([buffer], [self._numbers], buffer)
         if bucket.is_last():
             self._result = StepResult(*sums)
+            self._result.notes = None if self._note is None else self._memory.read()
             if self._buffers.length:
                 self._memory.sum([self._changes], [NOTHING], self._changes)
         done: Pending = torch.futures.Future()
@@ -224,9 +244,10 @@ class DDPGradients:
         buffer: Tensor = bucket.buffer()
         if not bucket.is_last():
             return cast(Pending, _all_reduced(buffer).then(lambda done: done.value()[0]))
+        self._all_sent = time.perf_counter()
         if buffer.dtype != self._beside.dtype:  # bfloat16, say, has no room for a count
             dist.all_reduce(self._beside)
-            self._take_scalars()
+            self._take()
             return cast(Pending, _all_reduced(buffer).then(lambda done: done.value()[0]))
         length = buffer.numel()
         together = torch.cat([buffer, self._beside])
@@ -234,16 +255,19 @@ class DDPGradients:
         def split(done: torch.futures.Future[list[Tensor]]) -> Tensor:
             (result,) = done.value()
             self._beside.copy_(result[length:])
-            self._take_scalars()
+            self._take()
             buffer.copy_(result[:length])
             return buffer
 
         return cast(Pending, _all_reduced(together).then(split))
 
-    def _take_scalars(self) -> None:
+    def _take(self) -> None:
         """The sums that came back; on a GPU they are not waited for, nor overwritten by the next step."""
         scalars = self._scalars
         self._result = StepResult(*scalars.clone()) if scalars.is_cuda else StepResult(*scalars.tolist())
+        if self._note is not None:
+            self._result.notes = self._notes.clone()
+            self._notes.zero_()
 
 
 def _without_buffers(wrapper: type[nn.Module]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Adding what the ranks hold in a fixed tree: within one process, or through torch's backend, which only moves bits."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -32,6 +34,12 @@ class Exchange(Protocol):
         it would not pay. Called by all ranks.
         """
 
+    def write(self, note: Sequence[float]) -> None:
+        """Before a sum: what this rank tells the others (src.gradients.notes). Called by all ranks."""
+
+    def read(self) -> list[list[float]]:
+        """After that sum: the notes of all ranks."""
+
     def sum(self, blocks: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """Write into `total` (n,) the sum of all blocks; return the sums of the scalars.
 
@@ -45,9 +53,18 @@ class Local:
 
     name = "one rank"
     waited = 0.0
+    _notes: list[list[float]]
 
     def resident(self, length: int, dtype: torch.dtype) -> None:
         """See Exchange.resident."""
+
+    def write(self, note: Sequence[float]) -> None:
+        """See Exchange.write."""
+        self._notes = [list(note)]
+
+    def read(self) -> list[list[float]]:
+        """See Exchange.read."""
+        return self._notes
 
     def sum(self, blocks: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """See Exchange.sum."""
@@ -63,16 +80,25 @@ class Backend:
     What is SMALL takes one all_gather instead, after which each rank adds everything.
     """
 
-    waited = 0.0
-
     def __init__(self, world: World, tree: Tree, name: str) -> None:
-        self.name = name
+        self.name, self.waited = name, 0.0
         self._world, self._tree = world, tree
         self._counts = [len(blocks) for blocks in tree.blocks_of]
         self._most = max(self._counts)
+        self._note: list[float] = []
+        self._notes: list[list[float]] = []
 
     def resident(self, length: int, dtype: torch.dtype) -> None:
         """See Exchange.resident."""
+
+    def write(self, note: Sequence[float]) -> None:
+        """See Exchange.write."""
+        self._note = list(note)
+
+    def read(self) -> list[list[float]]:
+        """See Exchange.read."""
+        self._note = []
+        return self._notes
 
     def sum(self, blocks: Sequence[Tensor], scalars: Sequence[Sequence[float]], total: Tensor) -> list[float]:
         """See Exchange.sum."""
@@ -97,18 +123,31 @@ class Backend:
         by_owner = sent.view(len(blocks), size, length).transpose(0, 1).contiguous()
         received = total.new_empty(len(self._tree.blocks), length)
         counts = [count * length for count in self._counts]
-        dist.all_to_all_single(received.view(-1), by_owner.view(-1), counts, [len(blocks) * length] * size)
+        with self._waiting(sent):
+            dist.all_to_all_single(received.view(-1), by_owner.view(-1), counts, [len(blocks) * length] * size)
         return received
 
+    @contextmanager
+    def _waiting(self, sent: Tensor) -> Iterator[None]:
+        """Around what waits for the other ranks and moves the bits; on a GPU it only begins to."""
+        began = time.perf_counter()
+        yield
+        self.waited += 0.0 if sent.is_cuda else time.perf_counter() - began
+
     def _gathered(self, rows: Tensor, scalars: Sequence[Sequence[float]]) -> tuple[Tensor, list[list[float]]]:
-        """((ranks, *rows.shape), the scalars of all blocks): both travel together, as bytes."""
-        numbers = torch.zeros(self._most, SCALARS, dtype=torch.float64)
-        numbers[: len(scalars)] = torch.tensor(scalars, dtype=torch.float64)
+        """((ranks, *rows.shape), the scalars of all blocks): both travel together, as bytes, and so does a note."""
+        used = self._most * SCALARS
+        numbers = torch.zeros(used + len(self._note), dtype=torch.float64)
+        numbers[: len(scalars) * SCALARS] = torch.tensor(scalars, dtype=torch.float64).view(-1)
+        numbers[used:] = torch.tensor(self._note, dtype=torch.float64)
         payload = torch.cat([_bytes(numbers).to(rows.device), _bytes(rows)])
         received = payload.new_empty(self._world.size, len(payload))
-        dist.all_gather(list(received), payload)
+        with self._waiting(payload):
+            dist.all_gather(list(received), payload)
         split = numbers.numel() * 8
-        values = received[:, :split].cpu().contiguous().view(torch.float64).view(-1, *numbers.shape).tolist()
+        table = received[:, :split].cpu().contiguous().view(torch.float64)
+        self._notes = table[:, used:].tolist()
+        values = table[:, :used].reshape(-1, self._most, SCALARS).tolist()
         gathered = received[:, split:].contiguous().view(rows.dtype).view(-1, *rows.shape)
         return gathered, [row for part, count in zip(values, self._counts, strict=True) for row in part[:count]]
 

@@ -2,6 +2,7 @@
 
     flags    of the meeting
     scalars  2 sides x blocks x SCALARS doubles
+    notes    of a Board
     data     2 sides x blocks x capacity bytes
 
 In a turn a rank writes its blocks of one side, meets the others, and adds all blocks in the order of the tree. Where
@@ -20,9 +21,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from src.gradients import shared_file
+from src.gradients import notes, shared_file
 from src.gradients.exchange import SMALL
 from src.gradients.meeting import CACHE_LINE, Meeting
+from src.gradients.notes import Board
 from src.gradients.resident import Resident
 from src.gradients.shared_file import Unavailable, pages, share
 from src.gradients.step import SCALARS
@@ -54,13 +56,14 @@ def capacity(blocks: int) -> int:
 
 def size(world_size: int, blocks: int) -> int:
     """Bytes of /dev/shm that the ranks take."""
-    return _offsets(world_size, blocks)[1] + 2 * blocks * capacity(blocks)
+    return _offsets(world_size, blocks)[2] + 2 * blocks * capacity(blocks)
 
 
-def _offsets(world_size: int, blocks: int) -> tuple[int, int]:
-    """Where the scalars and the data begin."""
+def _offsets(world_size: int, blocks: int) -> tuple[int, int, int]:
+    """Where the scalars, the notes and the data begin."""
     scalars_at = pages(world_size * CACHE_LINE)
-    return scalars_at, scalars_at + pages(2 * blocks * SCALARS * 8)
+    notes_at = scalars_at + pages(2 * blocks * SCALARS * 8)
+    return scalars_at, notes_at, notes_at + pages(notes.size(world_size))
 
 
 def _namespace() -> str:
@@ -84,9 +87,11 @@ class SharedMemory:
         self._capacity = capacity(self._blocks)
         memory = share(world, size(world.size, self._blocks))
         view = memoryview(memory)
-        scalars_at, data_at = _offsets(world.size, self._blocks)
+        scalars_at, notes_at, data_at = _offsets(world.size, self._blocks)
         self._meeting = Meeting(world, view[:scalars_at].cast("q"), timeout)
-        self._scalars = view[scalars_at:data_at].cast("d")
+        self._scalars = view[scalars_at:notes_at].cast("d")
+        self._board = Board(world.rank, world.size, view[notes_at:data_at].cast("d"))
+        self.write, self.read = self._board.write, self._board.read
         data = torch.frombuffer(memory, dtype=torch.uint8, offset=data_at)
         self._data = data[: 2 * self._blocks * self._capacity].view(2, self._blocks, self._capacity)
         self._views: dict[tuple[int, int, torch.dtype], list[Tensor]] = {}

@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,14 @@ OwnGradients = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, float | Tenso
 class StepResult:
     """A step's sums over the global batch: of the losses, of the votes to stop, and of the items.
 
-    On a GPU they are tensors whose values are not waited for.
+    `notes` are those of all ranks (src.gradients.notes), a row each, where the ranks gave one. On a GPU everything is
+    a tensor whose values are not waited for.
     """
 
     loss: float | Tensor
     votes: float | Tensor
     items: float | Tensor
+    notes: list[list[float]] | Tensor | None = field(default=None, init=False)
 
     def should_stop(self, step: int) -> bool:
         """Whether the ranks stop after this step: the same answer on all. On a GPU it is asked now and then."""

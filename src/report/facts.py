@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from src import config, model_file
+from src import clock, config, model_file
 from src.addresses import without_secrets
 from src.run import jsonl, layout, results, tables
 from src.run.layout import read_status
@@ -64,6 +64,7 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "curves": {"train": _curves(train, TRAIN, rows), "test": _curves(test, (*TEST, *names), rows)},
         "marks": marks(events)[-MARKS:],
         "life": life(events),
+        "seconds": clock.totals([line[clock.SECONDS] for line in train if clock.SECONDS in line]),
         "config": _settings(settings),
         "provenance": made_by,
     }

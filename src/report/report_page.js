@@ -137,6 +137,13 @@ function life(run) {
   content("life").append(table(["when", "what", "step", "ranks"], rows, "life"));
 }
 
+function seconds(run) {
+  if (!run.seconds.length) return;
+  content("life").append(
+    make("h3", {}, "Where the time of each rank went, in seconds"),
+    table(["rank", "computing", "waiting for others", "waiting for data", "saving"], run.seconds, "life"));
+}
+
 function settings(run) {
   for (const [key, value, standard] of run.config) {
     const changed = JSON.stringify(value) !== JSON.stringify(standard);
@@ -175,7 +182,7 @@ function fill() {
   byId("compare").hidden = Boolean(RUN);
   byId("key-facts").hidden = !RUN;
   if (RUN) takeAway(RUN.unfit);
-  if (RUN) [headline, keyFacts, reproduce, life, settings, provenance].forEach((write) => write(RUN));
+  if (RUN) [headline, keyFacts, reproduce, life, seconds, settings, provenance].forEach((write) => write(RUN));
   else {
     compare();
     ["draw", "templates", "confusion", "wrong", "life", "settings", "provenance"].forEach((id) => byId(id).remove());

@@ -40,7 +40,8 @@ class Checkpoints:
     """The checkpoints of a run. Rank 0 writes and chooses; all ranks call every method.
 
     A save is a copy of the state on the training thread and a write on another one. `flush_metrics` makes what was
-    measured before the copy safe on the disk, ahead of the checkpoint.
+    measured before the copy safe on the disk, ahead of the checkpoint; `check` is asked on all ranks before a state is
+    saved, and raises where it must not be.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Checkpoints:
         self._code = model_file.code_sha256(config.model_path(settings.model))
         self.folder = run.path / layout.CHECKPOINTS
         self.flush_metrics: Callable[[], None] = lambda: None
+        self.check: Callable[[int], None] = lambda step: None
         self._saving = Saving()
         self._saved_step: int | None = None  # of the newest checkpoint that is written
         self._taken_step: int | None = None  # of the newest copy
@@ -68,6 +70,11 @@ class Checkpoints:
     def in_flight(self) -> bool:
         """Whether something is being written (rank 0)."""
         return self._saving.in_flight
+
+    def last_saved(self) -> int | None:
+        """The step of the newest checkpoint, once what is being written is written (rank 0)."""
+        self._saving.settle()
+        return self._saved_step
 
     def due_at_step(self, progress: Progress) -> bool:
         """Whether checkpoint.every_steps wants one after this step."""
@@ -109,11 +116,13 @@ class Checkpoints:
         One save is in flight at most: the next one waits for it. A full disk is reported, costs nothing, and is tried
         again at the next. Raises NonFinite on all ranks for weights that are not finite.
         """
+        self.check(state.progress.step)
         self._world.rank0_decides(lambda: self._begin(state))
 
     def mark_best(self, state: TrainState) -> None:
         """Give the checkpoint of this step, saved now where it is not, a second name: best.pt."""
         step = state.progress.step
+        self.check(step)
 
         def mark() -> None:
             if (unwritten := self._unwritten) is not None:  # its save failed, and may work now
@@ -152,6 +161,7 @@ class Checkpoints:
 
     def save_last(self, state: TrainState) -> None:
         """Write the checkpoint that the job leaves; TryAgain on all ranks if it cannot."""
+        self.check(state.progress.step)
 
         def decide() -> None:
             self._saving.wait()

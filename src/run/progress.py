@@ -104,6 +104,10 @@ class Speed:
         """Samples per second over all that was timed, 0 if nothing was. Not to be asked inside `timing`."""
         return self._samples / self._seconds if self._seconds else 0.0
 
+    def seconds(self) -> float:
+        """The seconds of training so far. To be asked inside `timing`."""
+        return self._seconds + time.perf_counter() - self._began
+
     def _start(self) -> None:
         self._began, self._samples_before = time.perf_counter(), self._progress.samples_seen
 

@@ -1,12 +1,12 @@
 """What a run measures: metrics.jsonl always, Weights & Biases where wanted. Never stops the training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
-from src import config, files
+from src import clock, config, files
 from src.evaluation.metrics import Metrics
 from src.run import layout, results, tables
 from src.run.jsonl import Lines
@@ -47,12 +47,19 @@ class Tracker:
             self._uploader.begin()
 
     def train(
-        self, progress: Progress, loss: float, lr: float, rate: float, grad_norm: float | Tensor | None = None
+        self,
+        progress: Progress,
+        loss: float,
+        lr: float,
+        rate: float,
+        grad_norm: float | Tensor | None = None,
+        seconds: Sequence[clock.Row] | None = None,
     ) -> None:
         """Write a stretch of training: the mean loss over all items since the last one, and of the newest step the
-        learning rate and the norm of the gradient, where gradients are clipped.
+        learning rate and the norm of the gradient, where gradients are clipped; where the time of each rank went.
         """
-        more = {} if grad_norm is None else {"grad_norm": float(grad_norm)}
+        more: dict[str, Any] = {} if grad_norm is None else {"grad_norm": float(grad_norm)}
+        more |= {} if seconds is None else {clock.SECONDS: clock.line(seconds)}
         self._write("train", progress, loss=loss, lr=lr, **more, samples_per_second=round(rate, 1))
 
     def evaluation(self, kind: str, progress: Progress, metrics: Metrics) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from src import clock
 from src.run import jsonl
 from src.schema import Track
 from src.tracking import account
@@ -38,12 +39,16 @@ def number(line: dict[str, Any]) -> int:
 
 
 def as_metrics(line: dict[str, Any]) -> dict[str, Any]:
-    """A line of metrics.jsonl under W&B's names: train/loss, test/loss, lr, ..., all numbers."""
+    """A line of metrics.jsonl under W&B's names: train/loss, test/loss, lr, ..., all numbers.
+
+    Of the ranks' seconds it gets the median and the largest: a chart for each rank would be a thousand charts.
+    """
     kind = line["kind"]
     shared = {LINE: number(line), "global_step": line["step"], **{name: line[name] for name in CONTEXT}}
     numbers = {name: value for name, value in line.items() if isinstance(value, (int, float)) and name not in shared}
     plain = SUFFIX.get(kind, {})
-    return shared | {plain.get(name, f"{kind}/{name}"): value for name, value in numbers.items() if name != "step"}
+    named = {plain.get(name, f"{kind}/{name}"): value for name, value in numbers.items() if name != "step"}
+    return shared | named | clock.scalars(line.get(clock.SECONDS, {}))
 
 
 class WandbUploader(threading.Thread):

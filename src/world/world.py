@@ -66,6 +66,15 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def all_gather_numbers(self, numbers: torch.Tensor) -> list[list[float]]:
+        """Every rank's `numbers` (n,), in rank order: quicker than `all_gather`, which sends lengths first."""
+        mine = numbers.cpu()
+        if self.size == 1:
+            return [mine.tolist()]
+        rows = mine.new_empty(self.size, len(mine))
+        dist.all_gather(list(rows), mine)
+        return cast(list[list[float]], rows.tolist())
+
     def rank0_decides(self, decide: Callable[[], T]) -> T:
         """Run `decide` on rank 0 alone; every rank gets its result, or its error.
 

@@ -136,6 +136,14 @@ def test_the_page_of_many_runs_is_small(softmax: Path, tmp_path: Path) -> None:
     assert report.report([run] * 20, None).stat().st_size < LIMIT
 
 
+def test_the_seconds_of_each_rank_are_a_table(softmax: Path, show: Open) -> None:
+    text = show(softmax / report.NAME).inner_text("#life")
+    assert "rank\tcomputing\twaiting for others\twaiting for data\tsaving" in text
+    rows = re.findall(r"^(\d)\t([\d.]+)\t[\d.]+\t[\d.]+\t[\d.]+$", text, re.MULTILINE)
+    assert [rank for rank, _ in rows] == ["0", "1"]
+    assert all(float(computing) > 0 for _, computing in rows)
+
+
 def test_text_of_the_run_is_escaped(softmax: Path, tmp_path: Path, show: Open) -> None:
     evil, worse = "<!--<script>", "</script><img src=x onerror=document.title='broken'>"
     run = copy(softmax, tmp_path / "<b>x&amp;")

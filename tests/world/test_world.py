@@ -21,11 +21,13 @@ def test_agreements(tmp_path: Path) -> None:
         return (
             world.all_gather(world.rank * 10),
             world.rank0_decides(lambda: f"rank {world.rank}"),
+            world.all_gather_numbers(torch.tensor([world.rank, 0.1], dtype=torch.float64)),
             (world.rank, world.size, world.local_size, world.backend, world.one_host),
         )
 
     for rank, value in enumerate(in_world(3, work, tmp_path).values):
-        assert value == ([0, 10, 20], "rank 0", (rank, 3, 3, "gloo", True))
+        numbers = [[0.0, 0.1], [1.0, 0.1], [2.0, 0.1]]
+        assert value == ([0, 10, 20], "rank 0", numbers, (rank, 3, 3, "gloo", True))
 
 
 def test_a_user_error_on_one_rank_is_raised_on_all(tmp_path: Path) -> None:
