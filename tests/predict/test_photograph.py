@@ -23,7 +23,7 @@ def run(best: Path) -> Trained:
 def samples(run: Trained, each: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The first `each` test images of every digit, and their labels."""
     test = trained.test_of(run).test
-    rows = torch.cat([(test.targets == digit).nonzero().flatten()[:each] for digit in range(10)])
+    rows = torch.cat([(test.targets[:] == digit).nonzero().flatten()[:each] for digit in range(10)])
     return test.inputs[rows], test.targets[rows]
 
 
