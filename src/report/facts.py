@@ -9,7 +9,8 @@ from typing import Any
 
 from src import config, model_file
 from src.addresses import without_secrets
-from src.run import jsonl, layout, results, tables
+from src.report import confusion
+from src.run import jsonl, layout, results
 from src.run.layout import read_status
 from src.run.results import Description
 from src.schema import TEST as TEST_SET
@@ -20,7 +21,6 @@ Event = dict[str, Any]
 TRAIN = ("step", "loss", "lr", "samples_per_second")  # a row of the training curves
 TEST = ("step", "epoch")  # a row of the test curves, before the metrics
 MOST_METRICS = 12  # curves of the test set
-MOST_CLASSES = 30  # of a confusion matrix that is legible
 EMBEDDED = {"digits": "MNIST", "sums": "the text asked for"}  # rendered by this job, and what they are not
 BEGINS, ENDS = ("start", "resume"), ("stop", "failed", "finish")
 LIFE = 200  # events on the page: the first and the last ones
@@ -33,7 +33,7 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
     train, test, result = _lines(path / layout.METRICS)
     made_by = layout.read_provenance(path)
     described = results.describe(path, test[-1] if test else {})
-    confusion, no_confusion = _confusion(path, bool(test))
+    confused = confusion.of(path, bool(test))
     names = described.names[:MOST_METRICS]
     facts: Facts = {
         "name": path.name,
@@ -52,9 +52,10 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "measured": test[-1]["kind"] if test else TEST_SET,
         "best": _best(described, test),
         "shares": list(described.shares),
-        "confusion": confusion,
-        "why": {"confusion": no_confusion},
-        "unfit": {} if confusion or no_confusion else {"confusion": "The model's measure returns no confusion matrix."},
+        "confusion": confused["confusion"],
+        "pairs": confused["pairs"],
+        "why": {"confusion": confused["why"]},
+        "unfit": {"confusion": confused["unfit"]} if confused["unfit"] else {},
         "worlds": _worlds(events),
         "attempts": len(attempts(events)),
         "wall_seconds": wall_seconds(events, _last_sign(path) if status.get("state") == "running" else ""),
@@ -127,15 +128,6 @@ def _best(described: Description, lines: list[Facts]) -> Facts | None:
     name = described.best
     is_last = described.value(name, line) == described.value(name, lines[-1])
     return {"epoch": line["epoch"], "text": f"{name} {described.text(name, line)}", "is_last": is_last}
-
-
-def _confusion(path: Path, evaluated: bool) -> tuple[list[list[int]], str]:
-    """(the newest confusion matrix, why there is none yet); ([], "") for a model that measures none."""
-    matrix = results.square(tables.read(path, "confusion"))
-    if len(matrix) > MOST_CLASSES:
-        file = path / layout.TABLES / "confusion.json"
-        return [], f"The confusion matrix of {len(matrix)} classes is too large for this page: it is in {file}."
-    return matrix, "" if matrix or evaluated else "Not evaluated yet: the test set is measured after each epoch."
 
 
 def _curves(lines: list[Facts], columns: Sequence[str], rows: int) -> Facts:

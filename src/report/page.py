@@ -32,7 +32,7 @@ WRONG = 24
 SIDE = 32  # pictures of larger sides are thinned
 MOST_TEMPLATES = 40
 DRAWN_CLASSES = 10
-MOST_NAMES, LONGEST_NAME = 1000, 40  # of classes, on the page
+LONGEST_NAME = 40  # of a class, on the page
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,25 @@ def one(path: Path, settings: Config, sources: Sources) -> Facts:
     pictures, why, unfit = _pictures(sources, draws=settings.data.name != "folder")
     content["why"] |= {name: facts.plain(reason) for name, reason in why.items()}
     content["unfit"] |= unfit
-    names = facts.plain(class_names(sources.spec)) if sources.spec else []
-    return content | {"checkpoint": sources.checkpoint, "classes": names} | pictures
+    content |= {"checkpoint": sources.checkpoint} | pictures
+    names = class_names(sources.spec, shown_classes(content)) if sources.spec else {}
+    return content | {"classes": facts.plain(names)}
 
 
-def class_names(spec: Spec) -> list[str]:
-    """What the classes are called, cut to a length that a table can show; [] where they are numbers, or very many."""
-    if len(spec.names) > MOST_NAMES:
-        return []
-    return [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in spec.names]
+def shown_classes(content: Facts) -> set[int]:
+    """The classes that the page names: of thousands, a few."""
+    rows = [*(content["pairs"] or {"rows": []})["rows"]]
+    rows += [row[1:] for row in (content["wrong"] or {"rows": []})["rows"]]
+    templates = (content["templates"] or {"shape": [0]})["shape"][0]
+    drawn = DRAWN_CLASSES if content["weights"] else 0
+    first = range(max(len(content["confusion"]), templates, drawn))
+    return {*first, *(label for row in rows for label in row[:2])}
+
+
+def class_names(spec: Spec, labels: set[int]) -> dict[str, str]:
+    """What each of these classes is called, cut to a length that a table can show; {} where they are numbers."""
+    names = {str(label): spec.names[label] for label in sorted(labels) if label < len(spec.names)}
+    return {label: name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for label, name in names.items()}
 
 
 def write(file: Path, runs: list[Facts]) -> None:
@@ -209,7 +219,7 @@ def report(paths: list[Path], file: Path | None, note: Callable[[str], None] = l
         file = file or paths[0].parent / COMPARED
         rows = max(ROWS // len(paths), 12)
         runs = [
-            facts.of(path, chosen, rows) | {"life": [], "confusion": []}  # on the page of one run alone
+            facts.of(path, chosen, rows) | {"life": [], "confusion": [], "pairs": None}  # on the page of one run alone
             for path, chosen in zip(paths, settings, strict=True)
         ]
     try:

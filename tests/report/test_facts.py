@@ -1,10 +1,8 @@
 """The facts of a report, read from the run's files."""
 
-from pathlib import Path
 from typing import Any
 
 from src.report import facts
-from src.run import tables
 from src.run.results import Description
 
 
@@ -72,12 +70,3 @@ def test_wide_tables_are_thinned_to_fewer_rows() -> None:
     wide = facts._curves(lines, ("step", "epoch", *(f"m{number}" for number in range(10))), 120)
     assert len(wide["rows"]) <= 40 < len(narrow["rows"]) <= 120
     assert facts._curves(lines[:2], ("step", "gone"), 120)["rows"] == [[0, None], [1, None]]
-
-
-def test_why_there_is_no_confusion_matrix(tmp_path: Path) -> None:
-    assert facts._confusion(tmp_path, evaluated=False)[1].startswith("Not evaluated yet")
-    assert facts._confusion(tmp_path, evaluated=True) == ([], "")
-    tables.write(tmp_path, 1, {"confusion": [[1, 2], [3, 4]]}, print)
-    assert facts._confusion(tmp_path, evaluated=True) == ([[1, 2], [3, 4]], "")
-    tables.write(tmp_path, 1, {"confusion": [[0] * 31] * 31}, print)
-    assert "of 31 classes is too large for this page" in facts._confusion(tmp_path, evaluated=True)[1]
