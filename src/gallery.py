@@ -1,6 +1,7 @@
 """What a model has learned, as pictures and lists, as far as they fit the model and its data."""
 
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from src.data.splits import Spec, Split
 from src.evaluation.measure import SAMPLES_AT_ONCE
 from src.models import Model
 
+BYTES = 256
+CONTINUED, SAMPLES = 32, 3  # bytes of each sample of a text that is continued
+CONTINUING_SECONDS = 5.0  # a large model continues with fewer bytes
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "softmax": lambda t: t.softmax(1)}
 
 
@@ -38,6 +42,15 @@ class Linear:
     bias: Tensor
     divisor: float
     activation: str
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """The first half of a block of text, what the model continues it with, and what the text does."""
+
+    begin: bytes
+    model: bytes
+    text: bytes
 
 
 @contextmanager
@@ -125,6 +138,39 @@ def most_wrong(model: Model, module: nn.Module, split: Split, number: int) -> li
             for at in (guess != labels).nonzero().flatten().tolist():
                 rows.append(Wrong(start + at, int(labels[at]), int(guess[at]), float(chance[at])))
     return sorted(rows, key=lambda wrong: (-wrong.probability, wrong.index))[:number]
+
+
+def continuations(module: nn.Module, test: Split) -> list[Continuation]:
+    """What the model continues a few blocks with, the likeliest byte each time; [] where it is none of bytes.
+
+    The module is given blocks (n, length) uint8 with zeros for what is not known yet, and is to return logits
+    (n, length, 256).
+    """
+    count, (length,) = len(test), test.inputs.shape[1:]
+    rows = sorted({count * part // SAMPLES for part in range(SAMPLES)})
+    inputs = test.take(torch.tensor(rows, device=test.device))[0]
+    start = length // 2
+    try:
+        with evaluating(module) as device:
+            found = _continued(module, inputs.to(device), start).cpu()
+    except Exception:  # any model's forward, as above
+        return []
+    end = start + found.shape[1]
+    texts = zip(inputs[:, :start].cpu(), found, inputs[:, start:end].cpu(), strict=True)
+    return [Continuation(*(part.numpy().tobytes() for part in parts)) for parts in texts if start and end > start]
+
+
+def _continued(module: nn.Module, inputs: Tensor, start: int) -> Tensor:
+    """The bytes (n, at most CONTINUED) that the model puts in the place of those from `start` on."""
+    text, at, began = inputs.clone(), start, time.monotonic()
+    text[:, start:] = 0
+    while at < min(start + CONTINUED, inputs.shape[1]) and time.monotonic() - began < CONTINUING_SECONDS:
+        logits = module(text)
+        if logits.shape != (*text.shape, BYTES):
+            break
+        text[:, at] = logits[:, at - 1].argmax(-1)
+        at += 1
+    return text[:, start:at]
 
 
 def has_prepare(model: Model) -> bool:

@@ -70,8 +70,8 @@ class Job:
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """Whatever ends the block badly is written into status.json, and ends the tracking."""
-        with self.run.mirror.failing(), self.tracker.failing(), self.run.failing():
+        """Whatever ends the block badly is written into status.json and report.html, and ends the tracking."""
+        with self.run.mirror.failing(), self._reporting_failure(), self.tracker.failing(), self.run.failing():
             with self.checkpoints.failing(), self.world.naming_lost_peers():
                 yield
 
@@ -189,14 +189,28 @@ class Job:
         self.run.preempted(reason, self.state.progress)
         self.console.interrupted(reason, self.state.progress)
         if self.world.rank == 0:
-            self._write_report(stopped=True)
+            self._write_report(State.PREEMPTED)
         self.tracker.finish(None)
 
-    def _write_report(self, stopped: bool = False) -> bool:
+    @contextmanager
+    def _reporting_failure(self) -> Iterator[None]:
+        """An error leaves the page of the failed run; a signal that ends the job at once does not wait for it."""
+        try:
+            yield
+        except Exception:
+            if self.world.rank == 0:
+                self._write_report(State.FAILED)
+            raise
+
+    def _write_report(self, state: State = State.FINISHED) -> bool:
         """The run on one page, report.html. Whatever goes wrong with it is a warning, and costs the run nothing."""
         try:
             from src.report import page  # only here: the start does not wait for it
 
+            if state is State.FAILED:
+                page.of_failed(self.run.path, self.settings)
+                return True
+            stopped = state is State.PREEMPTED
             page.at_the_end(self.run.path, self.settings, self.model, self.state.module, self.dataset, stopped)
         except Exception as error:
             path = self.run.path

@@ -86,6 +86,7 @@ class Metrics:
             "shares": {name: list(self.divisions[name]) for name in whole},
             "best": self.best,
             "higher_is_better": self.higher_is_better,
+            "divisors": {name: self.divisions[name][1] for name in names},
         }
 
     def as_dict(self) -> dict[str, Number]:

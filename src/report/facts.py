@@ -1,7 +1,6 @@
 """The content of the report of a run, as plain values: result, curves, events, settings and provenance."""
 
 import math
-from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 
 from src import clock, config, model_file
 from src.addresses import without_secrets
-from src.run import jsonl, layout, results, tables
+from src.report import confusion, curves, text
+from src.run import jsonl, layout, results
 from src.run.layout import read_status
 from src.run.results import Description
 from src.schema import TEST as TEST_SET
@@ -17,13 +17,12 @@ from src.schema import VALIDATION, Config
 
 Facts = dict[str, Any]
 Event = dict[str, Any]
-TRAIN = ("step", "loss", "lr", "samples_per_second")  # a row of the training curves
-TEST = ("step", "epoch")  # a row of the test curves, before the metrics
 MOST_METRICS = 12  # curves of the test set
-MOST_CLASSES = 30  # of a confusion matrix that is legible
 EMBEDDED = {"digits": "MNIST", "sums": "the text asked for"}  # rendered by this job, and what they are not
 BEGINS, ENDS = ("start", "resume"), ("stop", "failed", "finish")
 LIFE = 200  # events on the page: the first and the last ones
+WORLDS = 20  # world sizes on the page, as above
+LONGEST, LONGEST_EVENT = 4000, 300  # letters of a text
 MARKS = 20  # on the curves: the newest
 
 
@@ -33,7 +32,7 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
     train, test, result = _lines(path / layout.METRICS)
     made_by = layout.read_provenance(path)
     described = results.describe(path, test[-1] if test else {})
-    confusion, no_confusion = _confusion(path, bool(test))
+    confused = confusion.of(path, bool(test))
     names = described.names[:MOST_METRICS]
     facts: Facts = {
         "name": path.name,
@@ -52,16 +51,19 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "measured": test[-1]["kind"] if test else TEST_SET,
         "best": _best(described, test),
         "shares": list(described.shares),
-        "confusion": confusion,
-        "why": {"confusion": no_confusion},
-        "unfit": {} if confusion or no_confusion else {"confusion": "The model's measure returns no confusion matrix."},
+        "confusion": confused["confusion"],
+        "pairs": confused["pairs"],
+        "why": {"confusion": confused["why"]},
+        "text": text.of(described, result) if text.is_text(settings) else None,
+        "unfit": {"confusion": confused["unfit"]} if confused["unfit"] else {},
         "worlds": _worlds(events),
         "attempts": len(attempts(events)),
         "wall_seconds": wall_seconds(events, _last_sign(path) if status.get("state") == "running" else ""),
         "samples_per_second": status.get("samples_per_second") or (train[-1]["samples_per_second"] if train else None),
         "weights_sha256": status.get("weights_sha256", "") if status.get("state") == "finished" else "",
         "command": command(made_by),
-        "curves": {"train": _curves(train, TRAIN, rows), "test": _curves(test, (*TEST, *names), rows)},
+        "curves": curves.of(train, test, names, rows),
+        "averages": curves.averages(names, test),
         "marks": marks(events)[-MARKS:],
         "life": life(events),
         "seconds": clock.totals([line[clock.SECONDS] for line in train if clock.SECONDS in line]),
@@ -85,7 +87,12 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
-    return without_secrets(value) if isinstance(value, str) else value
+    return cut(without_secrets(value), LONGEST) if isinstance(value, str) else value
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or so many letters of a longer one: reasons may be pages of an error, notes a book."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _lines(file: Path) -> tuple[list[Facts], list[Facts], Facts | None]:
@@ -103,10 +110,10 @@ def _lines(file: Path) -> tuple[list[Facts], list[Facts], Facts | None]:
 
 def _result(described: Description, line: Facts) -> Facts:
     """An evaluation for people: the metric in front as `value` and, of a share, `of`; the others in one text."""
-    first, *others = described.names
-    text, number = described.text(first, line), described.value(first, line)
+    (first, *others), averaged = described.names, results.averaged(line)
+    shown, number = described.text(first, line), described.value(first, line)
     below = line.get(described.shares[first][1]) if first in described.shares else None
-    value, of = (text, "")
+    value, of = (shown, "")
     if isinstance(below, int) and number is not None:
         value, of = str(round(number * below)), f"/{below}"
     return {
@@ -115,52 +122,29 @@ def _result(described: Description, line: Facts) -> Facts:
         "name": first,
         "value": value,
         "of": of,
-        "text": text if of else "",
-        "others": ", ".join(f"{name} {described.text(name, line)}" for name in others[:MOST_METRICS]),
+        "text": shown if of else "",
+        "others": _texts(described, others, line),
+        "averaged": _texts(described, [name for name in described.names if name in averaged], averaged),
     }
 
 
+def _texts(described: Description, names: list[str], line: Facts) -> str:
+    return ", ".join(f"{name} {described.text(name, line)}" for name in names[:MOST_METRICS])
+
+
 def _best(described: Description, lines: list[Facts]) -> Facts | None:
-    """The best evaluation by the metric that decides, None if that is unknown; `is_last`: the last one is as good."""
-    line = described.best_of(lines)
-    if line is None:
+    """The best evaluation by the metric that decides, None if that is unknown; `is_last`: the last one is as good.
+
+    The averaged weights decide where they are the better ones.
+    """
+    both = [(line | more, bool(more)) for line in lines for more in ({}, results.averaged(line))]
+    if (line := described.best_of([line for line, _ in both])) is None:
         return None
-    name = described.best
-    is_last = described.value(name, line) == described.value(name, lines[-1])
-    return {"epoch": line["epoch"], "text": f"{name} {described.text(name, line)}", "is_last": is_last}
-
-
-def _confusion(path: Path, evaluated: bool) -> tuple[list[list[int]], str]:
-    """(the newest confusion matrix, why there is none yet); ([], "") for a model that measures none."""
-    matrix = results.square(tables.read(path, "confusion"))
-    if len(matrix) > MOST_CLASSES:
-        file = path / layout.TABLES / "confusion.json"
-        return [], f"The confusion matrix of {len(matrix)} classes is too large for this page: it is in {file}."
-    return matrix, "" if matrix or evaluated else "Not evaluated yet: the test set is measured after each epoch."
-
-
-def _curves(lines: list[Facts], columns: Sequence[str], rows: int) -> Facts:
-    """The columns of the lines as rows, of which no more are kept than fit the page: wide ones are fewer."""
-    table = [[line.get(name) for name in columns] for line in lines]
-    most = max(rows * len(TRAIN) // max(len(TRAIN), len(columns)), 12)
-    at = next((at for at, name in enumerate(columns) if name not in TEST), 0)
-    return {"columns": list(columns), "rows": thin(table, most, at)}
-
-
-def thin(rows: Sequence[list[Any]], most: int, column: int) -> list[list[Any]]:
-    """At most `most` rows: the ends, and of each stretch its lowest and highest, so that no spike is lost."""
-    if len(rows) <= most:
-        return list(rows)
-
-    def height(at: int) -> float:
-        value = rows[at][column]
-        return value if isinstance(value, int | float) and math.isfinite(value) else math.inf
-
-    kept = {0, len(rows) - 1}
-    edges = [len(rows) * part // (most // 2 - 1) for part in range(most // 2)]
-    for start, end in pairwise(edges):
-        kept |= {min(range(start, end), key=height), max(range(start, end), key=height)}
-    return [rows[at] for at in sorted(kept)]
+    name, average = described.best, next(average for one, average in both if one is line)
+    last = described.best_of([lines[-1], lines[-1] | results.averaged(lines[-1])]) or {}
+    is_last = described.value(name, line) == described.value(name, last)
+    found = f"{name} {described.text(name, line)}{' by the averaged weights' if average else ''}"
+    return {"epoch": line["epoch"], "text": found, "is_last": is_last}
 
 
 def attempts(events: list[Event]) -> list[list[Event]]:
@@ -200,7 +184,7 @@ def _ended(event: Event) -> str:
     if event.get("event") == "finish":
         return "finished before"
     if event.get("event") == "failed":
-        return f"failed ({event.get('reason', '')})"
+        return f"failed ({_short(str(event.get('reason', '')))})"
     return f"stopped ({event['reason']})" if event.get("event") == "stop" else "killed"
 
 
@@ -232,13 +216,19 @@ def _text(event: Event) -> str:
         return f"checkpoint in {event['milliseconds']:g} ms"
     if kind in ENDS[:2]:
         return _ended(event)
-    return "finished" if kind == "finish" else f"{kind} {event.get('reason', '')} {event.get('file', '')}".strip()
+    text = "finished" if kind == "finish" else f"{kind} {event.get('reason', '')} {event.get('file', '')}".strip()
+    return _short(text)
 
 
-def _worlds(events: list[Event]) -> list[int]:
-    """The world sizes of the attempts, in order, without repetitions in a row."""
+def _short(text: str) -> str:
+    return cut(str(without_secrets(text)), LONGEST_EVENT)
+
+
+def _worlds(events: list[Event]) -> list[int | str]:
+    """The world sizes of the attempts, in order, without repetitions in a row; of many the first and the last."""
     sizes = [attempt[0]["world_size"] for attempt in attempts(events)]
-    return [size for before, size in pairwise([0, *sizes]) if size != before]
+    found: list[int | str] = [size for before, size in pairwise([0, *sizes]) if size != before]
+    return found if len(found) <= WORLDS else [*found[: WORLDS // 2], "...", *found[-WORLDS // 2 :]]
 
 
 def command(made_by: Facts) -> str:

@@ -17,9 +17,9 @@ from src.data.dataset import TestSet
 from src.data.splits import Spec, Split
 from src.errors import Damaged, JobFailed, UserError
 from src.files import write_text
-from src.models import Model
+from src.models import Model, compiling
 from src.predict import picture
-from src.report import facts
+from src.report import facts, text
 from src.report.facts import Facts
 from src.run import archive, layout, trained
 from src.run.layout import newest_first
@@ -27,13 +27,14 @@ from src.schema import Config
 
 NAME, COMPARED = layout.REPORT, "compare.html"
 TEMPLATE = Path(__file__).with_name("report.html")
-PARTS = ("report.css", "report_page.js", "report_curves.js", "report_pictures.js", "report_draw.js")
+PARTS = ("report.css", "report_page.js", "report_curves.js", "report_pictures.js", "report_text.js", "report_draw.js")
 ROWS = 800  # points of each curve of all runs together: what keeps the page under 300 kB
 WRONG = 24
 SIDE = 32  # pictures of larger sides are thinned
 MOST_TEMPLATES = 40
 DRAWN_CLASSES = 10
-MOST_NAMES, LONGEST_NAME = 1000, 40  # of classes, on the page
+MOST_LETTERS = 200  # of the text before what the model continues
+LONGEST_NAME = 40  # of a class, on the page
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,14 @@ def at_the_end(
     module, checkpoint = _best(path, module)
     test = None if stopped else dataset.test
     missing = f"The run was stopped; `python -m src.report {path}` draws them." if stopped else ""
-    write(path / NAME, [one(path, settings, Sources(model, module, dataset.spec, test, checkpoint, missing))])
+    with compiling.uncompiled(module):  # the few samples here have other shapes
+        write(path / NAME, [one(path, settings, Sources(model, module, dataset.spec, test, checkpoint, missing))])
+
+
+def of_failed(path: Path, settings: Config) -> None:
+    """Write the report of a run that has just failed, from its files: the model may be what fails. Raises OSError."""
+    missing = f"The run failed; `python -m src.report {path}` draws them, where it has a checkpoint."
+    write(path / NAME, [one(path, settings, Sources(missing=missing))])
 
 
 def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:
@@ -89,15 +97,29 @@ def one(path: Path, settings: Config, sources: Sources) -> Facts:
     pictures, why, unfit = _pictures(sources, draws=settings.data.name != "folder")
     content["why"] |= {name: facts.plain(reason) for name, reason in why.items()}
     content["unfit"] |= unfit
-    names = facts.plain(class_names(sources.spec)) if sources.spec else []
-    return content | {"checkpoint": sources.checkpoint, "classes": names} | pictures
+    if content["text"]:
+        content["text"] |= _continuations(sources)
+    else:
+        content["unfit"]["text"] = text.UNFIT
+    content |= {"checkpoint": sources.checkpoint} | pictures
+    names = class_names(sources.spec, shown_classes(content)) if sources.spec else {}
+    return content | {"classes": facts.plain(names)}
 
 
-def class_names(spec: Spec) -> list[str]:
-    """What the classes are called, cut to a length that a table can show; [] where they are numbers, or very many."""
-    if len(spec.names) > MOST_NAMES:
-        return []
-    return [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in spec.names]
+def shown_classes(content: Facts) -> set[int]:
+    """The classes that the page names: of thousands, a few."""
+    rows = [*(content["pairs"] or {"rows": []})["rows"]]
+    rows += [row[1:] for row in (content["wrong"] or {"rows": []})["rows"]]
+    templates = (content["templates"] or {"shape": [0]})["shape"][0]
+    drawn = DRAWN_CLASSES if content["weights"] else 0
+    first = range(max(len(content["confusion"]), templates, drawn))
+    return {*first, *(label for row in rows for label in row[:2])}
+
+
+def class_names(spec: Spec, labels: set[int]) -> dict[str, str]:
+    """What each of these classes is called, cut to a length that a table can show; {} where they are numbers."""
+    names = {str(label): spec.names[label] for label in sorted(labels) if label < len(spec.names)}
+    return {label: name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for label, name in names.items()}
 
 
 def write(file: Path, runs: list[Facts]) -> None:
@@ -107,8 +129,8 @@ def write(file: Path, runs: list[Facts]) -> None:
     for part in PARTS:
         page = page.replace(f"/* {part} */", TEMPLATE.with_name(part).read_text(encoding="utf-8"), 1)
     # No "<" is left, so that no name or note can end the script it stands in.
-    text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    write_text(file, page.replace("null /* facts */", text, 1))
+    filling = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    write_text(file, page.replace("null /* facts */", filling, 1))
 
 
 def _pictures(sources: Sources, draws: bool = True) -> tuple[Facts, dict[str, str], dict[str, str]]:
@@ -151,6 +173,22 @@ def _wrong(model: Model, module: nn.Module, test: Split) -> Facts:
     rows = gallery.most_wrong(model, module, test.to(next(module.parameters()).device), WRONG)
     images = test.inputs[[row.index for row in rows]].cpu()
     return _images(images) | {"rows": [[row.index, row.truth, row.guess, round(row.probability, 6)] for row in rows]}
+
+
+def _continuations(sources: Sources) -> Facts:
+    """What the model continues: [begin, by the model, in the text] of each sample, or why there is none."""
+    if sources.module is None or sources.spec is None or sources.test is None:
+        return {"samples": [], "no_samples": sources.missing}
+    found = gallery.continuations(sources.module, sources.test)
+    rows = [[readable(part)[-MOST_LETTERS:] for part in (one.begin, one.model, one.text)] for one in found]
+    length = sources.spec.shape[0]
+    unfit = f"Continuing a text needs a forward from bytes (n, {length}) to logits (n, {length}, {gallery.BYTES})."
+    return {"samples": rows, "no_samples": "" if rows else unfit}
+
+
+def readable(part: bytes) -> str:
+    """Bytes as text in UTF-8; what is none, or cannot be seen, is a replacement character."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in part.decode(errors="replace"))
 
 
 def _images(images: Tensor) -> Facts:
@@ -210,7 +248,7 @@ def report(paths: list[Path], file: Path | None, note: Callable[[str], None] = l
         file = file or paths[0].parent / COMPARED
         rows = max(ROWS // len(paths), 12)
         runs = [
-            facts.of(path, chosen, rows) | {"life": [], "confusion": []}  # on the page of one run alone
+            facts.of(path, chosen, rows) | {"life": [], "confusion": [], "pairs": None}  # on the page of one run alone
             for path, chosen in zip(paths, settings, strict=True)
         ]
     try:

@@ -66,7 +66,7 @@ function chart(title, series, format, zero = false) {
   const at = make("span", { class: "at" });
   const values = series.map(() => make("data", {}));
   const legend = make("ul", { class: "legend" }, ...series.map((one, index) => make("li", { class: `c${one.colour}` },
-    make("i", { class: one.dots ? "swatch dots" : "swatch" }), `${one.name} `, values[index])));
+    make("i", { class: one.dashed ? "swatch dashed" : one.dots ? "swatch dots" : "swatch" }), `${one.name} `, values[index])));
   const frame = make("div");
   const figure = make("figure", { class: "chart" }, make("div", { class: "chart-head" }, make("h3", {}, title), at), legend, frame);
   content("curves").append(figure);
@@ -95,7 +95,7 @@ function plot(frame, title, series, scale, format) {
   markAll(svg, x);
   for (const one of series) {
     const faint = one.points.length > 200 ? " faint" : "";
-    svg.append(make("path", { class: `curve c${one.colour}${faint}`, d: curve(one.points, x, y) }));
+    svg.append(make("path", { class: `curve c${one.colour}${faint}${one.dashed ? " dashed" : ""}`, d: curve(one.points, x, y) }));
     if (one.points.length > 1 && !(one.dots && one.points.length <= 40)) continue;
     for (const [step, value] of one.points) {
       if (value !== null) svg.append(make("circle", { class: `dot c${one.colour}`, cx: x(step), cy: y(value), r: 3 }));
@@ -167,27 +167,31 @@ const titled = (name) => (name[0].toUpperCase() + name.slice(1)).replace(/_/g, "
 
 // Training columns with a chart of their own; the first one, the loss, shares its chart with the metric of its name.
 const TRAINING = {
-  lr: ["Learning rate", "rate", short],
-  samples_per_second: ["Samples per second since the start or resume", "mean", (value, apart) => (apart && value >= 1e4 ? `${short(value / 1000)}k` : whole(value))],
+  grad_norm: ["Gradient norm before clipping", "norm", short, false],
+  lr: ["Learning rate", "rate", short, true],
+  samples_per_second: ["Samples per second since the start or resume", "mean", (value, apart) => (apart && value >= 1e4 ? `${short(value / 1000)}k` : whole(value)), true],
 };
 
 function curves() {
   const all = (kind, name, options) => PAGE.runs.flatMap((run, at) => {
     const { columns, rows } = run.curves[kind], column = columns.indexOf(name);
     if (column < 0) return [];
-    return [{ colour: at % 8, ...options, name: RUN ? options.name : run.name, points: rows.map((row) => [row[0], row[column]]) }];
+    return [{ colour: at % 8, ...options, name: RUN ? options.name : run.name + (options.dashed ? ", averaged" : ""), points: rows.map((row) => [row[0], row[column]]) }];
   });
   const trained = (name) => all("train", name, { name: "train" });
   const measured = [...new Set(PAGE.runs.map((run) => run.measured))].join(" or ");
-  const tested = (name) => all("test", name, { name: measured, dots: true, ...(RUN && { colour: 1 }) });
+  const raw = (name) => all("test", name, { name: measured, dots: true, ...(RUN && { colour: 1 }) });
+  const averaged = (name) => all("test", `average_${name}`, { name: `${measured}, averaged weights`, dots: true, dashed: true, ...(RUN && { colour: 2 }) });
+  const averages = new Set(PAGE.runs.flatMap((run) => run.averages));
+  const tested = (name) => [...raw(name), ...(averages.has(`average_${name}`) ? averaged(name) : [])];
   const number = (value, apart) => (apart ? short(value) : value.toPrecision(4));
   const share = (value, apart) => percent(value, apart > 0.0099 ? 0 : apart > 0.00099 ? 1 : 2);
-  const names = [...new Set(PAGE.runs.flatMap((run) => run.curves.test.columns.slice(2)))];
+  const names = [...new Set(PAGE.runs.flatMap((run) => run.curves.test.columns.slice(2).filter((name) => !run.averages.includes(name))))];
   const format = (name) => (PAGE.runs.some((run) => run.shares.includes(name)) ? share : number);
   const loss = PAGE.runs[0].curves.train.columns[1], shared = RUN && names.includes(loss);
   chart(shared ? titled(loss) : `Training ${loss}`, [...trained(loss), ...(shared ? tested(loss) : [])], number);
   for (const name of names) if (!(shared && name === loss)) chart(`${titled(name)} on the ${measured} set`, tested(name), format(name));
-  for (const [name, [title, label, text]] of Object.entries(TRAINING)) chart(title, all("train", name, { name: label }), text, true);
+  for (const [name, [title, label, text, zero]] of Object.entries(TRAINING)) chart(title, all("train", name, { name: label }), text, zero);
   if (!content("curves").childElementCount) missing("curves", "No line in metrics.jsonl yet: the first one comes after log.every steps.");
   if (RUN) byId("curves").querySelector(".marks").append(...RUN.marks.map((mark) => make("li", {}, `Step ${whole(mark.step)}: ${mark.text}`)));
 }

@@ -84,11 +84,13 @@ function keyFacts(run) {
     ["Wall time", duration(run.wall_seconds) + times],
     ["Steps", whole(run.step)],
   ];
+  if (run.text && run.text.raw) facts.push(["Perplexity", short(run.text.raw.perplexity)], ["Bits per byte", short(run.text.raw.bits_per_byte)]);
+  if (run.result && run.result.averaged) facts.push(["Averaged weights", run.result.averaged]);
   if (run.weights_sha256) facts.push(["SHA-256 of the final weights", run.weights_sha256]);
   for (const [name, value] of facts) {
     const hash = name.startsWith("SHA");
     const cell = make("dd", hash ? { class: "hash" } : {}, value);
-    byId("key-facts").append(make("div", hash ? { class: "wide" } : {}, make("dt", {}, name), cell));
+    byId("key-facts").append(make("div", hash || name.startsWith("Averaged") ? { class: "wide" } : {}, make("dt", {}, name), cell));
   }
 }
 
@@ -113,6 +115,8 @@ function compare() {
     ["samples/s", (run) => (run.samples_per_second ? whole(run.samples_per_second) : "")],
     ["wall time", (run) => duration(run.wall_seconds)],
   ];
+  const averaged = (run) => (run.result ? run.result.averaged : "");
+  if (PAGE.runs.some(averaged)) columns.splice(2, 0, ["averaged weights", averaged]);
   const settings = new Map(PAGE.runs.map((run) => [run, new Map(run.config.map(([key, value]) => [key, [].concat(value).join(", ")]))]));
   for (const key of new Set(PAGE.runs.flatMap((run) => [...settings.get(run).keys()]))) { // another model has other keys
     const value = (run) => settings.get(run).get(key) ?? "\u2013";
@@ -185,7 +189,7 @@ function fill() {
   if (RUN) [headline, keyFacts, reproduce, life, seconds, settings, provenance].forEach((write) => write(RUN));
   else {
     compare();
-    ["draw", "templates", "confusion", "wrong", "life", "settings", "provenance"].forEach((id) => byId(id).remove());
+    ["draw", "templates", "confusion", "wrong", "text", "life", "settings", "provenance"].forEach((id) => byId(id).remove());
   }
   for (const section of document.querySelectorAll("section:not([hidden])")) {
     byId("sections").append(make("a", { href: `#${section.id}` }, section.querySelector("h2").textContent));

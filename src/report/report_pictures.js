@@ -36,16 +36,34 @@ function templates(run) {
     tiles);
 }
 
+// Which weights, on which samples: of the newest evaluation, or of the result with data.validation.
+function measuredWith(run) {
+  const { epoch, on } = run.result;
+  return on === run.measured ? `The last step's weights after epoch ${epoch}, on the ${on} set` : `${run.checkpoint || "best.pt"} on the ${on} set`;
+}
+
+function pairs(run) {
+  const { rows, classes, wrong, file } = run.pairs;
+  byId("confusion").querySelector("h2").textContent = "Most confused pairs";
+  const words = `${measuredWith(run)}: ${outcome(run)}, ${whole(wrong)} wrong. Of ${whole(classes)} classes the pairs that were confused most often; all are in ${file}.`;
+  content("confusion").classList.remove("pair");
+  content("confusion").append(make("p", { class: "lead" }, words));
+  const lines = rows.map(([truth, guess, count, samples]) => [named(run, truth), named(run, guess), whole(count), `${percent(count / samples, 1)} of ${whole(samples)}`]);
+  if (lines.length) content("confusion").append(table(["truth", "guess", "count", "share of the truth's samples"], lines, "pairs"));
+}
+
 function confusion(run) {
   const counts = run.confusion;
-  if (!counts.length) return missing("confusion", run.why.confusion);
+  if (run.pairs && run.result) return pairs(run);
+  if (!counts.length || !run.result) return missing("confusion", run.why.confusion || "Not evaluated yet.");
   const row = counts.map((line) => line.reduce((sum, count) => sum + count, 0));
   const column = counts.map((_, guess) => counts.reduce((sum, line) => sum + line[guess], 0));
   const most = Math.max(1, ...counts.flatMap((line, truth) => line.filter((_, guess) => guess !== truth)));
-  const heat = make("table", { class: "heat" },
-    make("caption", {}, `Rows: the truth; columns: the guess. The last step's weights after epoch ${run.result.epoch}: ${outcome(run)}; the red of each error grows with the root of its count.`),
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, ""), ...counts.map((_, guess) => make("th", { scope: "col" }, named(run, guess))))));
-  heat.append(make("tbody", {}, ...counts.map((line, truth) => make("tr", {}, make("th", { scope: "row" }, named(run, truth)), ...line.map((count, guess) => {
+  const long = counts.some((_, label) => named(run, label).length > 4);
+  const heat = make("table", { class: long ? "heat long" : "heat" },
+    make("caption", {}, `Rows: the truth; columns: the guess. ${measuredWith(run)}: ${outcome(run)}; the red of each error grows with the root of its count.`),
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, ""), ...counts.map((_, guess) => make("th", { scope: "col", title: named(run, guess) }, make("span", {}, named(run, guess)))))));
+  heat.append(make("tbody", {}, ...counts.map((line, truth) => make("tr", {}, make("th", { scope: "row", title: named(run, truth) }, named(run, truth)), ...line.map((count, guess) => {
     const share = guess === truth ? count / Math.max(1, row[truth]) : Math.sqrt(count / most);
     const tip = `${named(run, truth)} taken for ${named(run, guess)}: ${count} of ${row[truth]}`;
     return make("td", { class: guess === truth ? "right" : count ? "" : "none", style: `--share: ${share.toFixed(3)}`, title: tip }, String(count));
@@ -56,6 +74,7 @@ function confusion(run) {
     const others = line.map((count, guess) => (guess === label ? -1 : count)), worst = others.indexOf(Math.max(...others));
     return [named(run, label), whole(row[label]), score(line[label] / column[label]), score(line[label] / row[label]), others[worst] > 0 ? `${named(run, worst)} (${others[worst]} times)` : "\u2013"];
   });
+  if (counts.length > 10) content("confusion").classList.remove("pair");
   content("confusion").append(heat, table(["class", "samples", "precision", "recall", "most often taken for"], scores, "scores"));
 }
 

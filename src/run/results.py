@@ -4,13 +4,14 @@ The lines of metrics.jsonl hold the values by name; tables/metrics.json says how
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from src.run import tables
 
 DESCRIPTION = "metrics"  # tables/metrics.json
+AVERAGED = "average_"  # in front of what the averaged weights measured
 POSITION = ("kind", "epoch", "step", "samples_seen")  # of a line of metrics.jsonl, beside what was measured
 
 
@@ -19,13 +20,14 @@ class Description:
     """The metrics in order, the one that is displayed first in front.
 
     `shares` has for each metric that divides two whole numbers the names of both sums; `best` is the metric that
-    decides which weights are the best, '' where that is not known.
+    decides which weights are the best, '' where that is not known; `divisors` what each metric is divided by.
     """
 
     names: list[str]
     shares: dict[str, list[str]]
     best: str = ""
     higher_is_better: bool = True
+    divisors: dict[str, str] = field(default_factory=dict)
 
     def value(self, name: str, line: dict[str, Any]) -> float | None:
         """The metric in a line of metrics.jsonl, None where it is not there or not finite."""
@@ -55,6 +57,11 @@ def describe(path: Path, line: dict[str, Any]) -> Description:
         return Description(**content)
     except TypeError:
         return Description([name for name, value in line.items() if isinstance(value, float)], {})
+
+
+def averaged(line: dict[str, Any]) -> dict[str, Any]:
+    """What the averaged weights measured in a line of metrics.jsonl, by the names of the metrics; {} for none."""
+    return {name.removeprefix(AVERAGED): value for name, value in line.items() if name.startswith(AVERAGED)}
 
 
 def square(table: Any) -> list[list[int]]:

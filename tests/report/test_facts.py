@@ -1,10 +1,8 @@
 """The facts of a report, read from the run's files."""
 
-from pathlib import Path
 from typing import Any
 
 from src.report import facts
-from src.run import tables
 from src.run.results import Description
 
 
@@ -36,15 +34,6 @@ def test_wall_time_leaves_out_the_time_between_attempts() -> None:
     assert facts.wall_seconds(events, "2026-01-01T12:01:00+00:00") == 90
 
 
-def test_thinning_keeps_ends_and_extremes() -> None:
-    rows = [[step, (step * 37 % 101) / 101] for step in range(5000)]
-    rows[1234][1], rows[4321][1] = 9.0, -9.0
-    kept = facts.thin(rows, 100, 1)
-    assert len(kept) <= 100
-    assert {0, 1234, 4321, 4999} <= {row[0] for row in kept}
-    assert facts.thin(rows[:100], 100, 1) == rows[:100]
-
-
 SHARES = {"hits": ["right", "tokens"]}
 
 
@@ -66,18 +55,26 @@ def test_the_best_is_named_where_the_last_is_worse() -> None:
     assert facts._best(Description(["loss"], {}), lines) is None
 
 
-def test_wide_tables_are_thinned_to_fewer_rows() -> None:
-    lines = [{"step": step, "epoch": step, **{f"m{number}": 1.0 for number in range(10)}} for step in range(1000)]
-    narrow = facts._curves(lines, ("step", "epoch", "m0"), 120)
-    wide = facts._curves(lines, ("step", "epoch", *(f"m{number}" for number in range(10))), 120)
-    assert len(wide["rows"]) <= 40 < len(narrow["rows"]) <= 120
-    assert facts._curves(lines[:2], ("step", "gone"), 120)["rows"] == [[0, None], [1, None]]
+def test_the_averaged_weights_are_beside_the_raw_ones() -> None:
+    lines: list[dict[str, Any]] = [
+        {"kind": "test", "epoch": 1, "loss": 1.0, "average_loss": 0.5},
+        {"kind": "test", "epoch": 2, "loss": 0.75, "average_loss": 0.9},
+    ]
+    described = Description(["loss"], {}, "loss", higher_is_better=False)
+    assert facts._result(described, lines[1])["averaged"] == "loss 0.9"
+    expected = {"epoch": 1, "text": "loss 0.5 by the averaged weights", "is_last": False}
+    assert facts._best(described, lines) == expected
+    assert facts._best(described, lines[1:]) == {"epoch": 2, "text": "loss 0.75", "is_last": True}
+    assert (facts._best(described, lines[:1]) or {})["is_last"]
+    assert facts._result(described, {"kind": "test", "epoch": 1, "loss": 1.0})["averaged"] == ""
 
 
-def test_why_there_is_no_confusion_matrix(tmp_path: Path) -> None:
-    assert facts._confusion(tmp_path, evaluated=False)[1].startswith("Not evaluated yet")
-    assert facts._confusion(tmp_path, evaluated=True) == ([], "")
-    tables.write(tmp_path, 1, {"confusion": [[1, 2], [3, 4]]}, print)
-    assert facts._confusion(tmp_path, evaluated=True) == ([[1, 2], [3, 4]], "")
-    tables.write(tmp_path, 1, {"confusion": [[0] * 31] * 31}, print)
-    assert "of 31 classes is too large for this page" in facts._confusion(tmp_path, evaluated=True)[1]
+def test_texts_of_any_length_fit_the_page() -> None:
+    reason = "x" * (facts.LONGEST_EVENT - 15) + " https://user:hunter2@mirror.invalid/" + "y" * 400
+    event = {"time": "2026-01-01T00:00:00+0000", "event": "failed", "world_size": 1, "reason": reason}
+    (row,) = facts.life([event])
+    assert len(row["text"]) < facts.LONGEST_EVENT + 20
+    assert "hunt" not in row["text"]
+    assert len(facts.plain({"notes": ["z" * 100_000]})["notes"][0]) == facts.LONGEST + 3
+    resized = [event | {"event": "resume", "world_size": 1 + at % 2} for at in range(1000)]
+    assert facts._worlds(resized) == [*[1, 2] * 5, "...", *[1, 2] * 5]

@@ -1,13 +1,11 @@
 """The page of a model that nothing in src knows: what fits is there, what does not is one line that says so."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from src.report import page as report
-from src.run import tables
-from tests.helpers.pages import LIMIT, PHONE, Open, written
+from tests.helpers.pages import LIMIT, PHONE, Open
 from tests.helpers.strangers import TEST
 
 TITLES = {
@@ -58,13 +56,3 @@ def test_strangers_are_compared_side_by_side(strangers: Path, tmp_path: Path, sh
     titles = page.locator(".chart h3").all_inner_texts()
     assert {"Training loss", "Top1 on the test set", "Loss on the test set"} <= set(titles)
     assert page.locator(".chart").first.locator("path.curve").count() == 3
-
-
-def test_a_large_confusion_matrix_is_left_to_its_file(strangers: Path, tmp_path: Path, show: Open) -> None:
-    run = shutil.copytree(strangers / "colours" / "runs" / "colours", tmp_path / "large")
-    tables.write(run, 40, {"confusion": [[1] * 300] * 300}, print)
-    assert len(written(run)) < LIMIT
-    text = show(run / report.NAME).inner_text("#confusion .missing")
-    assert (
-        text == f"The confusion matrix of 300 classes is too large for this page: it is in {run}/tables/confusion.json."
-    )

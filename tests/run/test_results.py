@@ -12,7 +12,8 @@ def test_metrics_are_read_back_as_they_were_described(tmp_path: Path) -> None:
     metrics = Metrics(3, {"right": 4, "tokens": 5, "nats": 2.5}, divisions, "nats", higher_is_better=False)
     tables.write(tmp_path, 7, {results.DESCRIPTION: metrics.description}, print)
     described = results.describe(tmp_path, {})
-    assert described == Description(["hits", "nats", "mean"], {"hits": ["right", "tokens"]}, "nats", False)
+    divisors = {"hits": "tokens", "nats": "tokens", "mean": "count"}
+    assert described == Description(["hits", "nats", "mean"], {"hits": ["right", "tokens"]}, "nats", False, divisors)
     line = metrics.as_dict()
     assert [described.text(name, line) for name in described.names] == ["80.00 %", "0.5", "0.8333"]
 
@@ -30,6 +31,11 @@ def test_the_best_is_the_highest_or_the_lowest_that_is_finite() -> None:
     assert Description(["m"], {}, "m", False).best_of(lines) is lines[3]
     assert Description(["m"], {}, "m", False).best_of([{}]) is None
     assert Description(["m"], {}).text("m", lines[1]) == "not finite"
+
+
+def test_the_averaged_weights_are_read_by_the_names_of_the_metrics() -> None:
+    assert results.averaged({"kind": "test", "loss": 2.0, "average_loss": 1.0}) == {"loss": 1.0}
+    assert results.averaged({"kind": "test", "loss": 2.0}) == {}
 
 
 def test_a_confusion_matrix_is_square() -> None:
