@@ -11,7 +11,18 @@ def test_every_section_that_is_written_has_its_place() -> None:
     scripts = "".join(file.read_text() for file in (ROOT / "tests" / "bench").glob("*.py"))
     commands = (ROOT / "Makefile").read_text()
     sections = re.findall(r'write\("([\w ]+)"', scripts) + re.findall(r'--section="([\w ]+)"', commands) + ["peers"]
-    expected = {"scale", "wider", "bandwidth", "profile", "tracking", "growth", "ten epochs", "peers", "start", "restart"}
+    expected = {
+        "scale",
+        "wider",
+        "bandwidth",
+        "profile",
+        "tracking",
+        "growth",
+        "ten epochs",
+        "peers",
+        "start",
+        "restart",
+    }
     assert expected == set(sections)
     page = PAGE.read_text()
     for section in sections:
