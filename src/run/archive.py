@@ -36,20 +36,9 @@ def write(file: Path, content: dict[str, Any]) -> str:
 
 def size(content: dict[str, Any]) -> int:
     """The bytes of the file that `write` makes of the content; nothing is kept."""
-    counting = _Counting()
+    counting = files.Counting()
     torch.save(content, cast(Any, counting))
     return counting.count + seal.LENGTH
-
-
-class _Counting(io.RawIOBase):
-    """A stream that counts what is written to it."""
-
-    count = 0
-
-    def write(self, content: Any) -> int:
-        """Take note of so many bytes."""
-        self.count += memoryview(content).nbytes
-        return memoryview(content).nbytes
 
 
 def check(state: dict[str, Any]) -> None:
