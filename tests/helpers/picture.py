@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -16,7 +17,7 @@ from tests.helpers.ranks import ROOT
 
 PICTURE = ROOT / "docs" / "report.png"
 MOST_BYTES = 150_000
-VIEW = {"width": 1000, "height": 1120}
+VIEW: Any = {"width": 1000, "height": 1120}
 COLOURS = 64  # the page is flat: more are not seen
 
 
