@@ -25,6 +25,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def listed(what: str, rows: list[list[str]]) -> str:
+    """A table that is too small for one, as a sentence: of each row its name and its values."""
+    return f"{what}: " + "; ".join(f"{name} {' / '.join(values)}" for name, *values in rows) + ".\n"
+
+
 def conditions(what: str) -> str:
     """Machine, versions and date, in a line."""
     return f"{date.today()}; {processor()}; {versions()}; {what}.\n\n"

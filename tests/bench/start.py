@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.bench.compare import ENVIRONMENT, ROOT
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, listed, table, write
 from tests.helpers.processes import environment, family
 
 RANKS = (2, 4)
@@ -88,16 +88,14 @@ def processor() -> float:
 
 
 def restarts(data: list[str], rounds: int) -> str:
-    """A table of what a restart waits for."""
+    """What a restart waits for."""
     turns = [restart(data) for _ in range(rounds)]
     least = min(turns, key=sum)
     middle = [statistics.median(turn[at] for turn in turns) for at in range(len(RESTART))]
     rows = [[what, f"{a:.0f}", f"{b:.0f}"] for (_, _, what), a, b in zip(RESTART, least, middle, strict=True)]
     totals = [sum(turn) for turn in turns]
-    rows.append(
-        ["**from the kill to the next step**", f"**{min(totals):.0f}**", f"**{statistics.median(totals):.0f}**"]
-    )
-    return table(["what passes", "quickest turn, ms", "median, ms"], rows)
+    rows.append(["**from the kill to the next step**", f"{min(totals):.0f}", f"{statistics.median(totals):.0f}"])
+    return listed("Quickest turn / median, ms", rows)
 
 
 def restart(data: list[str]) -> list[float]:
