@@ -21,7 +21,7 @@ def main() -> None:
                 found = pool.map(measured, [size] * processes, chunksize=1)
             rates = [f"{sum(rate[at] for rate in found):.1f}" for at in range(2)]
             rows.append([f"{size} MB in {processes} process(es)", *rates])
-    text = conditions(f"bytes read and written a second of processor time, the best of {ROUNDS} rounds")
+    text = conditions(f"bytes read and written a second of processor time, the best of {ROUNDS} rounds", "\n")
     write("bandwidth", text + listed("GB/s in all, copied / added", rows))
 
 

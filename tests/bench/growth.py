@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         memory = [memory_row(sync, chosen.root, Path(folder)) for sync in ("bitwise", "ddp")]
         growth = growth_rows(Path(chosen.root) / "MNIST" / "raw", Path(folder), chosen.rounds)
-    text = conditions(f"medians of {chosen.rounds} turns")
+    text = conditions(f"medians of {chosen.rounds} turns", "\n")
     alone = "a process that has imported the same parts of torch and nothing else / the job's own"
     text += listed(f"MB of private memory of a rank while it trains / of {alone}", memory)
     grown = "The data set grows (MNIST repeated in IDX files), 1 rank, times MNIST: samples / us per step / to MNIST"

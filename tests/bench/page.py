@@ -30,9 +30,9 @@ def listed(what: str, rows: list[list[str]]) -> str:
     return f"{what}: " + "; ".join(f"{name} {' / '.join(values)}" for name, *values in rows) + ".\n"
 
 
-def conditions(what: str) -> str:
+def conditions(what: str, end: str = "\n\n") -> str:
     """Machine, versions and date, in a line."""
-    return f"{date.today()}; {processor()}; {versions()}; {what}.\n\n"
+    return f"{date.today()}; {processor()}; {versions()}; {what}.{end}"
 
 
 def processor() -> str:
