@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one set of packages at a time
-.PHONY: help setup setup-dev setup-export setup-import setup-bench train test test-all test-slurm test-container lint check drill bench scale doctor image lock clean
+.PHONY: help setup setup-dev setup-export setup-import setup-bench train test test-all test-slurm test-container lint check drill bench scale doctor picture image lock clean
 
 PYTHON ?= python3
 RANKS ?= 4
@@ -66,6 +66,9 @@ scale: .venv/.synced-user ## time 1 to 8 ranks, and compare their hashes (MODEL=
 
 doctor: .venv/.synced-user ## look at this host before a job (ARGS="config=... --nodes a,b")
 	$(BIN)/python -m src.doctor $(ARGS)
+
+picture: .venv/.synced-dev ## take docs/report.png anew, of a run of configs/best.yaml (needs /usr/bin/chromium)
+	$(BIN)/python -m tests.helpers.picture $(ARGS)
 
 image: ## build the container image (DOCKER=podman for another builder)
 	$(or $(DOCKER),docker) build -t training-job \

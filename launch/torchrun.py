@@ -66,14 +66,17 @@ def main() -> None:
 
 def run(arguments: list[str], settings: list[str]) -> int:
     """Run the job unless the run is finished; torchrun's exit code. Raises UserError before a start."""
-    checked = config.parse(settings)  # a mistake is reported once, before torch is imported
-    if "--standalone" in arguments and train.nothing_left(checked):
+    given, is_dry = config.without_dry_run(settings)
+    checked = config.parse(given)  # a mistake is reported once, before torch is imported
+    if not is_dry and "--standalone" in arguments and train.nothing_left(checked):
         return ExitCode.FINISHED
     return supervise(arguments, checked)
 
 
 def run_by_status(arguments: list[str], settings: list[str]) -> int:
     """Run the job unless the run is finished; the exit code of launch.job.verdict. Raises UserError before a start."""
+    if config.DRY_RUN in settings:  # it leaves no status.json to judge by
+        return run([*arguments, job.NO_FALLBACK], [job.NO_FALLBACK, *settings])
     checked = job.check(settings)
     folder = layout.directory(checked)
     before, ended = layout.read_status(folder), int(ExitCode.FINISHED)

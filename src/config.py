@@ -26,6 +26,9 @@ from src.schema import KEYS, LARGEST, TYPE_NAMES, Config, Model, contradiction, 
 Keys = dict[str, "dataclasses.Field[Any]"]
 
 
+DRY_RUN = "--dry-run"  # the one flag of the job beside --help
+
+
 class _Variable(str):
     """The text of an environment variable in a file: it is read as on the command line."""
 
@@ -63,6 +66,11 @@ def parse(arguments: list[str], model: Path | None = None) -> Config:
     if problem := contradiction(settings):
         raise UserError(problem[0], fix=problem[1])
     return settings
+
+
+def without_dry_run(arguments: list[str]) -> tuple[list[str], bool]:
+    """(the settings of a command line of the job, whether --dry-run is among them)."""
+    return [word for word in arguments if word != DRY_RUN], DRY_RUN in arguments
 
 
 def keys_of(model: Model) -> Keys:
@@ -110,7 +118,8 @@ def help_text(arguments: list[str]) -> str:
     """
     names = [value for name, _, value in (argument.partition("=") for argument in arguments) if name == "model.name"]
     model = Model(name=names[-1]) if names else Model()
-    lines = ["torchrun --nproc_per_node=4 -m src.train [config=FILE.yaml] [key=value ...]", ""]
+    lines = ["torchrun --nproc_per_node=4 -m src.train [--dry-run] [config=FILE.yaml] [key=value ...]", ""]
+    lines += [f"  {DRY_RUN:27} say what would happen, after a few steps in memory; write nothing", ""]
     for name, setting in keys_of(model).items():
         allowed = "|".join(setting.metadata.get("choices", ())) or TYPE_NAMES[setting.type]
         default = json.dumps(model_file.default_of(setting))

@@ -184,6 +184,14 @@ def memory_bytes() -> int:
     return min([free, *map(_memory_limit, _cgroups("memory"))])
 
 
+def resident_bytes() -> int:
+    """Memory of this process that is not swapped out, what it shares with others included; 0 where it is not known."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux
+        return 0
+
+
 def _memory_limit(cgroup: Path) -> int:
     """Bytes that a cgroup of version 2 or 1 grants; more than there are where it has no limit."""
     for name in ("memory.max", "memory.limit_in_bytes"):

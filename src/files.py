@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import shutil
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from os import replace
 from pathlib import Path
+from typing import Any
 
 from src.errors import UserError
 
@@ -195,3 +197,15 @@ def _rename(old: Path, new: Path) -> None:
             if error.errno not in BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
+
+
+class Counting(io.RawIOBase):
+    """A stream that counts the bytes that are written to it, and keeps none."""
+
+    count = 0
+
+    def write(self, content: Any) -> int:
+        """Count them; returns how many they are."""
+        written = memoryview(content).nbytes
+        self.count += written
+        return written

@@ -44,13 +44,19 @@ def main() -> None:
         return
     streams.guard(lossy=True)
     with console.one_line_errors(of_ranks=True):
-        settings = config.parse(sys.argv[1:])
-        if nothing_left(settings):
+        arguments, is_dry = config.without_dry_run(sys.argv[1:])
+        settings = config.parse(arguments)
+        if not is_dry and nothing_left(settings):
             return
         interrupts.exit_on_signal()
         limits.raise_open_files()
         with importing_torch(), limits.loading("torch"):
             from src import job as job_room  # torch comes with it, which takes a second
+        if is_dry:
+            from src import dry_run
+
+            with limits.naming_memory():
+                return dry_run.show(settings)
         with limits.naming_memory(), job_room.join(settings) as job:
             if job is not None:
                 finish(job, train(job))

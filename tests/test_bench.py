@@ -3,7 +3,7 @@
 import re
 
 from tests.bench import compare, wider
-from tests.bench.page import PAGE
+from tests.bench.page import PAGE, listed
 from tests.helpers.ranks import ROOT
 
 
@@ -27,6 +27,19 @@ def test_every_section_that_is_written_has_its_place() -> None:
     page = PAGE.read_text()
     for section in sections:
         assert page.count(f"<!-- {section} -->") == page.count(f"<!-- end of {section} -->") == 1
+
+
+def test_the_page_is_short_enough_to_read() -> None:
+    assert len(PAGE.read_text().splitlines()) < 150
+
+
+def test_small_tables_are_sentences() -> None:
+    assert listed("us / ms", [["a", "1", "2"], ["b", "3", "4"]]) == "us / ms: a 1 / 2; b 3 / 4.\n"
+    entries = [compare.Entry(compare.JOB, 2, [], [1000.0], [2.0])]
+    assert (
+        compare.brief(entries)
+        == "samples/s / seconds from command to exit / correct: 2 rank(s), this job 1,000 / 2.0 / .\n"
+    )
 
 
 def test_what_wider_models_say() -> None:

@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from PIL import Image
 
 from src import config, schema
 from src.fingerprint import fingerprint
+from tests.helpers import picture
 from tests.helpers.once import made_once
+from tests.helpers.pages import CHROMIUM
 from tests.helpers.picture_folders import draw
 from tests.helpers.ranks import ROOT
 
@@ -48,7 +51,29 @@ def test_the_table_holds_nothing_else() -> None:
 
 
 def test_the_readme_is_short_enough_to_read() -> None:
-    assert len(README.splitlines()) <= 250
+    assert len(README.splitlines()) < 200
+
+
+def test_it_shows_the_report() -> None:
+    assert f'src="{picture.PICTURE.relative_to(ROOT)}"' in README
+    assert picture.PICTURE.stat().st_size < picture.MOST_BYTES
+    with Image.open(picture.PICTURE) as shown:
+        assert shown.format == "PNG"
+        assert shown.width >= picture.VIEW["width"]
+
+
+def test_the_picture_is_taken_of_a_report(run: Path, tmp_path: Path) -> None:
+    if shutil.which(CHROMIUM) is None:
+        pytest.skip(f"no {CHROMIUM}: `apt install chromium` brings it")
+    picture.take(run / "report.html", tmp_path / "report.png")
+    assert 10_000 < (tmp_path / "report.png").stat().st_size < picture.MOST_BYTES
+
+
+def test_the_glossary_has_ten_words() -> None:
+    words = re.findall(r"^\| ([a-z ,-]*[a-z]) \| ", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)[1:]
+    assert len(words) == 10
+    assert {"rank", "shard", "micro-batch", "items", "attempt", "run"} < {*words}
+    assert "(docs/glossary.md)" in README
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -84,6 +109,13 @@ def test_its_training_commands_train(command: str, mnist: str, tmp_path: Path) -
     assert " 1 epochs, 938 steps" in call(command + small)
 
 
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "--dry-run" in command])
+def test_its_dry_run_is_one(command: str, mnist: str, tmp_path: Path) -> None:
+    printed = call(f"PYTHON={sys.executable} {command} run.root={tmp_path} data.root={mnist}")
+    assert "6000 validation and 10000 test samples" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
 # What is added to each command, to make it quick and to write outside this checkout.
 ASIDE = {
     "src.data": "",
@@ -108,7 +140,14 @@ def test_its_commands_on_a_run_work(command: str, run: Path, tmp_path: Path) -> 
 
 
 def test_every_command_has_a_test() -> None:
-    elsewhere = ("make ", "source .venv/bin/activate", "torchrun ", "python -m src.train", "python -m src.track push")
+    elsewhere = (
+        "make ",
+        "source .venv/bin/activate",
+        "launch/local.sh 4 --dry-run",
+        "torchrun ",
+        "python -m src.train",
+        "python -m src.track push",
+    )
     tried = (*elsewhere, *(f"python -m {name}" for name in ASIDE))
     assert [command for command in COMMANDS if not command.startswith(tried)] == []
     assert all(shlex.split(command) for command in COMMANDS)

@@ -6,6 +6,7 @@ dataset     load: which data set, from where, in files of which kind; DataSet
     splits      Split, Spec: the samples as tensors, and what a model must know of them
     held_out    hold_out: some of the training samples, to choose the best weights by
     column      Column: samples that are read as a tensor where they are taken; labels: their classes
+looking     look: what is there, or would be fetched or made, for --dry-run
 idx         a kind of files: four IDX files; read: one as a tensor
 emnist      kinds of files: EMNIST's splits
 image_folder a kind of files: pictures in a folder for each class

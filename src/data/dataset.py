@@ -69,7 +69,9 @@ class DataSet(TestSet):
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
+    """Files that are there and whole: the data set's name, their SHA-256, and why it is not the one asked for."""
+
     name: str
     checksums: dict[str, str]
     note: str
@@ -87,14 +89,23 @@ def load(settings: schema.Data, world: World, report: Callable[[str], None]) -> 
     The first rank of each node fetches and checks the files; all map them, so that a node holds one copy
     in its page cache. Raises UserError.
     """
-    wanted = () if has_test(settings) or not settings.validation else kind_of(settings).TRAIN
-    prepared = world.each_node_decides(lambda: prepare(settings, report, wanted))
+    wanted = wanted_of(settings)
+    return mapped(settings, world, world.each_node_decides(lambda: prepare(settings, report, wanted)), report)
+
+
+def wanted_of(settings: schema.Data) -> tuple[str, ...]:
+    """The files that a training reads: () for all, the training set's where there are no others. Raises UserError."""
+    return () if has_test(settings) or not settings.validation else kind_of(settings).TRAIN
+
+
+def mapped(settings: schema.Data, world: World, prepared: list[Prepared], report: Callable[[str], None]) -> DataSet:
+    """The data set of files that every node has. Raises UserError where they are not the same."""
     if any(other.checksums != prepared[0].checksums for other in prepared):
         seen = ", ".join(f"{other.name}" for other in prepared)
         raise UserError(f"data.root={settings.root}: the nodes hold different files ({seen})", fix="give all the same")
     first = prepared[0]
     chosen = dataclasses.replace(settings, name=first.name)
-    is_alone = bool(wanted) and chosen.name == settings.name
+    is_alone = bool(wanted_of(settings)) and chosen.name == settings.name
     train, test, spec = _train_alone(chosen) if is_alone else _both(chosen)
     for line in _notes(chosen, spec) if world.rank == 0 else []:
         report(line)
@@ -136,7 +147,7 @@ def altered(settings: schema.Data) -> list[str]:
 
 def prepare(
     settings: schema.Data, report: Callable[[str], None], wanted: tuple[str, ...] = (), spec: Spec | None = None
-) -> _Prepared:
+) -> Prepared:
     """Make sure that the files, or those wanted, are there and whole; on the first rank of a node. Raises UserError.
 
     `spec` is what a model was trained on, where the test files alone are wanted.
@@ -148,25 +159,34 @@ def prepare(
             provision.provide(settings, report)
         except Unreachable as error:
             return _embedded(settings, str(error), report)
-    return _Prepared(settings.name, _checked(settings, wanted), "")
+    return Prepared(settings.name, _checked(settings, wanted), "")
 
 
-def _embedded(settings: schema.Data, reason: str, report: Callable[[str], None]) -> _Prepared:
+def _embedded(settings: schema.Data, reason: str, report: Callable[[str], None]) -> Prepared:
     """What the job renders itself, for the `reason` that the data set cannot be had. Raises UserError."""
-    if settings.fallback == "none":
-        raise UserError(f"data.name={settings.name}: {reason}", fix=provision.how_to(settings))
-    name, note = rendered(settings), f"{settings.name} is not here and {reason}"
+    name, note = instead(settings, reason)
     headline = _headline(name, note)
     embedded = prepare(dataclasses.replace(settings, name=name), lambda line: report(f"{headline}\n{line}"))
     return dataclasses.replace(embedded, note=note)
 
 
+def instead(settings: schema.Data, reason: str) -> tuple[str, str]:
+    """(the name of what is rendered, why) where the data set cannot be had for this `reason`. Raises UserError."""
+    if settings.fallback == "none":
+        raise UserError(f"data.name={settings.name}: {reason}", fix=provision.how_to(settings))
+    return rendered(settings), f"{settings.name} is not here and {reason}"
+
+
 def _checked(settings: schema.Data, wanted: tuple[str, ...]) -> dict[str, str]:
     """Checksums of the files, which are those expected; all of them fit each other. Raises UserError."""
-    pinned = MNIST_SHA256 if settings.name == "mnist" else {}
-    if settings.name == rendered(settings):
-        pinned = provision.renderer(settings.name).SHA256
-    checksums = download.verify(folder(settings), names_of(settings, wanted), pinned)
+    checksums = download.verify(folder(settings), names_of(settings, wanted), pinned(settings))
     if not wanted:
         _both(settings)
     return checksums
+
+
+def pinned(settings: schema.Data) -> dict[str, str]:
+    """The SHA-256 that files are known to have."""
+    if settings.name == rendered(settings):
+        return dict(provision.renderer(settings.name).SHA256)
+    return MNIST_SHA256 if settings.name == "mnist" else {}

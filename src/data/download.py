@@ -180,10 +180,13 @@ class Slowly:
             self._report(f"{self._what}: {self._done / 1e6:.1f} MB so far")
 
 
-def verify(folder: Path, names: Iterable[str], pinned: dict[str, str], report: Report = say) -> dict[str, str]:
+def verify(
+    folder: Path, names: Iterable[str], pinned: dict[str, str], report: Report = say, known: bool = False
+) -> dict[str, str]:
     """The SHA-256 of each file, held against the pinned one or what was recorded when it was fetched.
 
-    It is computed where it is not remembered of a file that is as it was.
+    It is computed where it is not remembered of a file that is as it was; with `known` such a file is left out, and
+    nothing is written.
 
     Raises UserError naming the file, what was expected and what was found.
     """
@@ -192,10 +195,11 @@ def verify(folder: Path, names: Iterable[str], pinned: dict[str, str], report: R
     memory = Remembered(folder)
     for name in names:
         try:
-            digests[name] = memory.sha256(name, lambda file: sha256(file, slowly))
+            if not known or memory.known(name):
+                digests[name] = memory.sha256(name, lambda file: sha256(file, slowly))
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be read ({files.reason(error)})") from None
-        if name in recorded and recorded[name] != digests[name]:
+        if name in recorded and recorded[name] != digests.get(name, recorded[name]):
             raise UserError(
                 f"{folder / name}: is damaged or altered: SHA-256 {digests[name]}, expected {recorded[name]}",
                 fix="move it away to have it fetched again",

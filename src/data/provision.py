@@ -28,19 +28,25 @@ def provide(settings: schema.Data, report: Callable[[str], None]) -> None:
     if settings.name == rendered(settings):
         report(f"rendering the embedded {settings.name} into {raw}")
         renderer(settings.name).write(raw)
-    elif settings.name == "idx":
-        hint = folders.misplaced(raw, idx.FILES)
-        raise UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}", fix=hint)
-    elif settings.name == "text":
-        if there := {*text.FILES} - {*missing(settings)}:
-            raise UserError(f"data.name=text: {raw} holds {', '.join(there)} alone", fix=how_to(settings))
-        hint = folders.misplaced(raw, text.FILES, levels=1)
-        raise Unreachable(f"{raw} holds no {' and no '.join(text.FILES)}" + (f"; {hint}" if hint else ""))
+    elif settings.name in ("idx", "text"):
+        raise absent(settings)
     else:
         try:
             _fetch(settings, lambda line: report(without_secrets(line)))
         except Unreachable as error:
             raise Unreachable(f"no mirror answers ({error})") from None
+
+
+def absent(settings: schema.Data) -> UserError | Unreachable:
+    """What is wrong where files that a user brings are missing."""
+    raw = folder(settings)
+    if settings.name == "idx":
+        hint = folders.misplaced(raw, idx.FILES)
+        return UserError(f"data.name=idx: put your files into {raw}: {', '.join(missing(settings))}", fix=hint)
+    if there := {*text.FILES} - {*missing(settings)}:
+        return UserError(f"data.name=text: {raw} holds {', '.join(there)} alone", fix=how_to(settings))
+    hint = folders.misplaced(raw, text.FILES, levels=1)
+    return Unreachable(f"{raw} holds no {' and no '.join(text.FILES)}" + (f"; {hint}" if hint else ""))
 
 
 def _fetch(settings: schema.Data, report: Callable[[str], None]) -> None:

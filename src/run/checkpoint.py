@@ -91,9 +91,21 @@ class Checkpoints:
 
         Raises UserError on all ranks.
         """
-        origin, content = self._world.rank0_decides(
-            lambda: choosing.choose(self._run, self._settings, self._dataset, self._warn)
+        return self._restore(
+            state,
+            *self._world.rank0_decides(
+                lambda: choosing.choose(self._run, self._settings, self._dataset, self._warn),
+            ),
         )
+
+    def look(self, state: TrainState, has_sums: bool) -> Origin:
+        """As `resume`, and changes nothing on the disk; the data are compared where their checksums are known."""
+        dataset = self._dataset if has_sums else None
+        return self._restore(
+            state, *self._world.rank0_decides(lambda: choosing.look(self._run, self._settings, dataset, self._warn))
+        )
+
+    def _restore(self, state: TrainState, origin: Origin, content: dict[str, Any] | None) -> Origin:
         if content is None:
             return origin
         if misfit := choosing.misfit(state.module, content["model"]):
@@ -118,6 +130,10 @@ class Checkpoints:
         """
         self.check(state.progress.step)
         self._world.rank0_decides(lambda: self._begin(state))
+
+    def size(self, state: TrainState) -> int:
+        """The bytes of a checkpoint of this state; takes a copy of it."""
+        return archive.size(self._snapshot(state).content | self._described())
 
     def mark_best(self, state: TrainState) -> None:
         """Give the checkpoint of this step, saved now where it is not, a second name: best.pt."""

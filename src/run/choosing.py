@@ -31,9 +31,17 @@ def choose(run: Run, settings: Config, dataset: DataSet, warn: Warn) -> tuple[Or
         ) from None
 
 
-def _chosen(run: Run, settings: Config, dataset: DataSet, warn: Warn) -> tuple[Origin, dict[str, Any] | None]:
-    if content := _newest(run, warn):
-        if content["data_sha256"] != dataset.fingerprint:
+def look(run: Run, settings: Config, dataset: DataSet | None, warn: Warn) -> tuple[Origin, dict[str, Any] | None]:
+    """As `choose`, and changes nothing on the disk. `dataset` is None where its checksums are not known."""
+    return _chosen(run, settings, dataset, warn, only_look=True)
+
+
+def _chosen(
+    run: Run, settings: Config, dataset: DataSet | None, warn: Warn, only_look: bool = False
+) -> tuple[Origin, dict[str, Any] | None]:
+    is_repeated = only_look and settings.checkpoint.resume == "never"  # the run is not yet set aside
+    if not is_repeated and (content := _newest(run, warn, only_look)):
+        if dataset is not None and content["data_sha256"] != dataset.fingerprint:
             raise UserError(
                 f"{run.path}: was trained on other data (its files' SHA-256 were others)",
                 fix="bring the old files back, or give another run.name",
@@ -51,13 +59,16 @@ def _chosen(run: Run, settings: Config, dataset: DataSet, warn: Warn) -> tuple[O
     return Origin(Start.WEIGHTS, chosen), content
 
 
-def _newest(run: Run, warn: Warn) -> dict[str, Any] | None:
+def _newest(run: Run, warn: Warn, only_look: bool) -> dict[str, Any] | None:
     damaged, folder = 0, run.path / layout.CHECKPOINTS
     for file in [*layout.newest_first(folder), *folder.glob(layout.BEST)]:
         try:
             return archive.read(file)
         except Damaged as error:
             damaged += 1
+            if only_look:
+                warn(f"DAMAGED: {error}; would be set aside for the one before")
+                continue
             aside = file.with_name(f"{file.name}.damaged")
             os.replace(file, aside)
             warn(f"DAMAGED: {error}; set aside as {aside.name}, looking for the one before")

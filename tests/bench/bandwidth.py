@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, listed, write
 
 SIZES = (4, 40)  # MB: a gradient of 1 and of 10 million float32
 ROUNDS = 60
@@ -20,10 +20,9 @@ def main() -> None:
             with multiprocessing.get_context("fork").Pool(processes) as pool:
                 found = pool.map(measured, [size] * processes, chunksize=1)
             rates = [f"{sum(rate[at] for rate in found):.1f}" for at in range(2)]
-            rows.append([str(size), str(processes), *rates])
-    head = ["MB of an array", "processes", "copied, GB/s in all", "added, GB/s in all"]
-    text = conditions(f"bytes read and written a second of processor time, the best of {ROUNDS} rounds")
-    write("bandwidth", text + table(head, rows))
+            rows.append([f"{size} MB in {processes} process(es)", *rates])
+    text = conditions(f"bytes read and written a second of processor time, the best of {ROUNDS} rounds", "\n")
+    write("bandwidth", text + listed("GB/s in all, copied / added", rows))
 
 
 def measured(megabytes: int) -> tuple[float, float]:

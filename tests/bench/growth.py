@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.bench.compare import Entry, take_turn
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, listed, write
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -28,12 +28,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         memory = [memory_row(sync, chosen.root, Path(folder)) for sync in ("bitwise", "ddp")]
         growth = growth_rows(Path(chosen.root) / "MNIST" / "raw", Path(folder), chosen.rounds)
-    text = conditions(f"medians of {chosen.rounds} turns")
-    text += "Private memory of a rank while it trains, and of a process that has imported the same parts of torch"
-    text += " and nothing else, MB:\n\n"
-    text += table(["sync", "a rank", "torch alone", "the job's own"], memory) + "\n"
-    text += "Time of a step on 1 rank when the data set grows (MNIST repeated in IDX files):\n\n"
-    write("growth", text + table(["times MNIST", "samples", "us per step", "to MNIST"], growth))
+    text = conditions(f"medians of {chosen.rounds} turns", "\n")
+    alone = "a process that has imported the same parts of torch and nothing else / the job's own"
+    text += listed(f"MB of private memory of a rank while it trains / of {alone}", memory)
+    grown = "The data set grows (MNIST repeated in IDX files), 1 rank, times MNIST: samples / us per step / to MNIST"
+    write("growth", text + listed(grown, growth))
 
 
 def memory_row(sync: str, root: str, folder: Path) -> list[str]:

@@ -25,9 +25,14 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def conditions(what: str) -> str:
+def listed(what: str, rows: list[list[str]]) -> str:
+    """A table that is too small for one, as a sentence: of each row its name and its values."""
+    return f"{what}: " + "; ".join(f"{name} {' / '.join(values)}" for name, *values in rows) + ".\n"
+
+
+def conditions(what: str, end: str = "\n\n") -> str:
     """Machine, versions and date, in a line."""
-    return f"{date.today()}; {processor()}; {versions()}; {what}.\n\n"
+    return f"{date.today()}; {processor()}; {versions()}; {what}.{end}"
 
 
 def processor() -> str:

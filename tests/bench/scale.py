@@ -10,10 +10,13 @@ from typing import Any
 from src.drill.workloads import WORKLOADS
 from tests.bench import wider
 from tests.bench.compare import Entry, job, take_turn
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, listed, table, write
 
 RANKS = (1, 2, 4, 8)
 CHANGING = ("samples_per_second", "waiting_seconds", "world_size")  # of status.json
+
+
+HEAD = "train.sync and ranks, samples/s / time waiting / correct / SHA-256 of the weights"
 
 
 def main() -> None:
@@ -31,10 +34,9 @@ def main() -> None:
         for number, entry in enumerate(entries):
             facts.setdefault(number, []).append(take_turn(entry))
     rows = [row(entry, facts[number]) for number, entry in enumerate(entries)]
-    head = ["sync", "ranks", "samples/s", "time waiting", "correct", "SHA-256 of the weights"]
-    text = conditions(f"1 epoch, medians of {chosen.rounds} turns") + table(head, rows)
     hashes = {str(facts[number][0]["weights_sha256"]) for number in range(len(RANKS), 2 * len(RANKS))}
-    write("scale", text + f"\nBitwise: {len(hashes)} hash(es) on {', '.join(map(str, RANKS))} ranks.\n")
+    found = f"bitwise: {len(hashes)} hash(es) on {', '.join(map(str, RANKS))} ranks"
+    write("scale", conditions(f"1 epoch, medians of {chosen.rounds} turns; {found}", "\n") + listed(HEAD, rows))
     wider.measure(chosen.root, chosen.rounds)
 
 
@@ -58,8 +60,7 @@ def row(entry: Entry, found: list[dict[str, Any]]) -> list[str]:
     how = "bitwise" if "train.sync=bitwise" in entry.command else "ddp"
     first = found[0]
     return [
-        how,
-        str(entry.ranks),
+        f"{how} on {entry.ranks}",
         f"{rate:,.0f}",
         f"{share:.0%}",
         f"{first['correct']}",

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.bench.compare import ENVIRONMENT, ROOT
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, listed, write
 from tests.helpers.processes import environment, family
 
 RANKS = (2, 4)
@@ -52,13 +52,14 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     chosen = parser.parse_args()
     data = [f"data.root={chosen.root}", f"data.name={chosen.data}", "data.fallback=none", "track.wandb=disabled"]
-    text = conditions(f"1 epoch, {chosen.rounds} turns, from command to exit") + starts(data, chosen.rounds)
+    text = conditions(f"1 epoch, {chosen.rounds} turns, from command to exit", "\n") + starts(data, chosen.rounds)
     write("start", text)
-    write("restart", conditions(f"`kill -9` of one of 4 ranks, {chosen.rounds} turns") + restarts(data, chosen.rounds))
+    text = conditions(f"`kill -9` of one of 4 ranks, {chosen.rounds} turns", "\n") + restarts(data, chosen.rounds)
+    write("restart", text)
 
 
 def starts(data: list[str], rounds: int) -> str:
-    """A table of whole jobs."""
+    """Whole jobs."""
     taken: dict[tuple[int, str], list[tuple[float, float]]] = {(n, name): [] for n in RANKS for name in LAUNCHERS}
     for _ in range(rounds):
         for ranks, name in taken:
@@ -71,8 +72,8 @@ def starts(data: list[str], rounds: int) -> str:
     for (ranks, name), turns in taken.items():
         walls, cores = zip(*turns, strict=True)
         low, middle, core = min(walls), statistics.median(walls), min(cores)
-        rows.append([str(ranks), name, f"{low:.1f}", f"{middle:.1f}", f"{core:.1f}"])
-    return table(["ranks", "started with", "least, s", "median, s", "processor time, s"], rows)
+        rows.append([f"{ranks} ranks with {name}", f"{low:.1f}", f"{middle:.1f}", f"{core:.1f}"])
+    return listed("Seconds, least / median / processor time", rows)
 
 
 def command(module: str, ranks: int, settings: list[str], *options: str) -> list[str]:
@@ -88,16 +89,14 @@ def processor() -> float:
 
 
 def restarts(data: list[str], rounds: int) -> str:
-    """A table of what a restart waits for."""
+    """What a restart waits for."""
     turns = [restart(data) for _ in range(rounds)]
     least = min(turns, key=sum)
     middle = [statistics.median(turn[at] for turn in turns) for at in range(len(RESTART))]
     rows = [[what, f"{a:.0f}", f"{b:.0f}"] for (_, _, what), a, b in zip(RESTART, least, middle, strict=True)]
     totals = [sum(turn) for turn in turns]
-    rows.append(
-        ["**from the kill to the next step**", f"**{min(totals):.0f}**", f"**{statistics.median(totals):.0f}**"]
-    )
-    return table(["what passes", "quickest turn, ms", "median, ms"], rows)
+    rows.append(["**from the kill to the next step**", f"{min(totals):.0f}", f"{statistics.median(totals):.0f}"])
+    return listed("Quickest turn / median, ms", rows)
 
 
 def restart(data: list[str]) -> list[float]:

@@ -16,7 +16,7 @@ from src.data.loader import ShardedLoader
 from src.gradients import build as gradients
 from src.optimizer import Optimizer
 from src.world.world import World
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, listed, write
 from tests.helpers.bare_models import SPEC, logistic
 from tests.helpers.ranks import in_world
 
@@ -42,11 +42,15 @@ def measure(root: str, rounds: int) -> None:
     medians = {key: statistics.median(found) for key, found in rates.items()}
     gains = {width: medians[width, "2 ranks"] / medians[width, "1 rank"] for width in WIDTHS}
     rows = [
-        [f"{parameters(width):,}", str(batch(width)), *(f"{medians[width, way]:,.0f}" for way in WAYS), f"{gain:.2f} x"]
+        [
+            f"{parameters(width):,} parameters, batch {batch(width)}",
+            *(f"{medians[width, way]:,.0f}" for way in WAYS),
+            f"{gain:.2f} x",
+        ]
         for width, gain in gains.items()
     ]
-    text = conditions(f"samples/s, medians of {rounds} turns; gain: 2 ranks beside 1")
-    write("wider", text + table(["parameters", "batch", *WAYS, "gain"], rows) + "\n" + statement(gains))
+    text = conditions(f"samples/s, medians of {rounds} turns; gain: 2 ranks beside 1", "\n")
+    write("wider", text + listed(" / ".join([*WAYS, "gain"]), rows) + statement(gains))
 
 
 def batch(width: int) -> int:
