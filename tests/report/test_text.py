@@ -78,11 +78,6 @@ def test_another_forward_continues_nothing(module: nn.Module) -> None:
     assert gallery.continuations(Next(), letters(3, 1)) == []
 
 
-def test_bytes_are_readable() -> None:
-    assert pictures.readable(b"37+45=82\n\xff\x00") == "37+45=82\n\ufffd\ufffd"
-    assert pictures.readable("\u00e9".encode()) == "\u00e9"
-
-
 @pytest.mark.parametrize("viewport", [{"width": 1280, "height": 900}, PHONE], ids=["desktop", "phone"])
 def test_the_page_of_a_text(viewport: dict[str, int], sums: Path, show: Open) -> None:
     assert (sums / report.NAME).stat().st_size < LIMIT
