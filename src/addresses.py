@@ -4,9 +4,10 @@ import re
 from typing import Any
 
 HIDDEN = "***"
+# \b keeps a long word from being searched from each of its letters.
 # user:password@, also where the password has an @, or a / that should have been written %2F
-USERS = (re.compile(r"(\w+://)[^/\s]*@"), re.compile(r"(\w+://)(?=[^/\s]*:(?!\d+(?:/|\s|$)))\S*@"))
-QUERY = re.compile(r"(\w+://[^\s?#]*)[?#]\S*?([\]),;:.'\"]*)(?=\s|$)")
+USERS = (re.compile(r"\b(\w+://)[^/\s]*@"), re.compile(r"\b(\w+://)(?=[^/\s]*:(?!\d+(?:/|\s|$)))\S*@"))
+QUERY = re.compile(r"\b(\w+://[^\s?#]*)[?#]\S*?([\]),;:.'\"]*)(?=\s|$)")
 
 
 def without_secrets(text: str) -> str:

@@ -87,7 +87,12 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
-    return cut(without_secrets(value), LONGEST) if isinstance(value, str) else value
+    return _public(value, LONGEST) if isinstance(value, str) else value
+
+
+def _public(text: str, most: int) -> str:
+    """The text without passwords, cut to so many letters."""
+    return cut(str(without_secrets(text)), most)
 
 
 def cut(text: str, most: int) -> str:
@@ -221,7 +226,7 @@ def _text(event: Event) -> str:
 
 
 def _short(text: str) -> str:
-    return cut(str(without_secrets(text)), LONGEST_EVENT)
+    return _public(text, LONGEST_EVENT)
 
 
 def _worlds(events: list[Event]) -> list[int | str]:

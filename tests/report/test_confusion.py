@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.report import confusion
+from src.report import confusion, pictures
 from src.report import page as report
 from src.run import layout, tables
 from tests.helpers.pages import LIMIT, PHONE, Open
@@ -42,7 +42,7 @@ def large(classes: int) -> list[list[int]]:
     return rows
 
 
-def named_run(run: Path, to: Path, classes: int, name: str) -> tuple[Path, report.Sources]:
+def named_run(run: Path, to: Path, classes: int, name: str) -> tuple[Path, pictures.Sources]:
     """A copy of the run with a matrix of so many classes, and its sources with names for them."""
     run = shutil.copytree(run, to)
     tables.write(run, 40, {"confusion": large(classes)}, print)

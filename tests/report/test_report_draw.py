@@ -8,6 +8,7 @@ from torch import nn
 
 from src.predict import picture
 from src.report import page as report
+from src.report import pictures
 from src.run import trained
 from tests.helpers.pages import PHONE, Open, chances, draw, expected, images_of, shows, tile
 
@@ -50,7 +51,7 @@ def test_drawings_are_prepared_to_the_pixel(softmax: Path, show: Open) -> None:
             shape.copy_(fill.to(torch.uint8))
     script = """text => { const all = bytes(text), one = 96 * 96;
         return Array.from({length: 60}, (_, at) => Array.from(prepared(all.slice(at * one, (at + 1) * one), 96))); }"""
-    found = torch.tensor(page.evaluate(script, report._base64(drawings)), dtype=torch.uint8)
+    found = torch.tensor(page.evaluate(script, pictures._base64(drawings)), dtype=torch.uint8)
     for drawing, pixels in zip(drawings, found, strict=True):
         assert torch.equal(pixels, picture.prepare(drawing.float() / 255).pixels.flatten())
     assert page.evaluate("prepared(new Uint8Array(96 * 96), 96)") is None
@@ -97,7 +98,7 @@ class Normed(nn.Module):
 
 def test_a_model_that_is_not_linear_has_no_canvas(softmax: Path, tmp_path: Path, show: Open) -> None:
     run = trained.load(softmax)
-    sources = report.Sources(run.model, Normed(), run.spec, images_of(softmax), "step-1.pt")
+    sources = pictures.Sources(run.model, Normed(), run.spec, images_of(softmax), "step-1.pt")
     report.write(tmp_path / "page.html", [report.one(softmax, run.settings, sources)])
     page = show(tmp_path / "page.html")
     assert page.locator("#templates, #draw, nav a[href='#draw']").count() == 0

@@ -10,6 +10,7 @@ import torch
 
 from src import gallery
 from src.report import page as report
+from src.report import pictures
 from src.run import layout, tables, trained
 from tests.helpers.pages import LIMIT, Open, chances, copy, expected, images_of, tile, written
 
@@ -25,7 +26,7 @@ def test_counts_templates_and_the_most_wrong(softmax: Path, show: Open) -> None:
     assert [cell.strip() for cell in cells[2::4]] == [f"{value:.1f} %" for value in recall]
     assert page.locator(".templates canvas").count() == 10
     run, test = trained.load(softmax), images_of(softmax)
-    wrong = gallery.most_wrong(run.model, run.module, test, report.WRONG)
+    wrong = gallery.most_wrong(run.model, run.module, test, pictures.WRONG)
     captions = page.locator(".wrongs figcaption").all_inner_texts()
     assert len(captions) == 24
     for row, caption in zip(wrong, captions, strict=True):
@@ -68,8 +69,8 @@ def test_without_the_data_there_are_no_pictures_of_it(softmax: Path, small: str,
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 70, 50), (1, 28, 28), (4, 5)])
 def test_pictures_of_any_shape(shape: tuple[int, ...], softmax: Path, tmp_path: Path, show: Open) -> None:
     images = torch.arange(24 * torch.Size(shape).numel()).view(24, *shape).to(torch.uint8)
-    found = report.one(softmax, layout.load_settings(softmax), report.Sources())
-    found["wrong"] = report._images(images) | {"rows": [[at, 1, 2, 0.5] for at in range(24)]}
+    found = report.one(softmax, layout.load_settings(softmax), pictures.Sources())
+    found["wrong"] = pictures.packed(images) | {"rows": [[at, 1, 2, 0.5] for at in range(24)]}
     report.write(tmp_path / "page.html", [found])
     assert (tmp_path / "page.html").stat().st_size < LIMIT
     page = show(tmp_path / "page.html")
@@ -96,4 +97,4 @@ def test_classes_are_called_by_their_names(softmax: Path, tmp_path: Path, show: 
     caption = page.locator(".wrongs figcaption").first.inner_text()
     _, truth, guess, _ = report.one(softmax, settings, sources)["wrong"]["rows"][0]
     assert caption.startswith(f"is {shown[truth]}, guessed {shown[guess]}\n")
-    assert report.class_names(spec, {2, 8, 11}) == {"2": "two", "8": "e" * 40 + "..."}
+    assert pictures.class_names(spec, {2, 8, 11}) == {"2": "two", "8": "e" * 40 + "..."}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from src import gallery
 from src.data.splits import Split
 from src.report import page as report
-from src.report import text
+from src.report import pictures, text
 from src.run import layout, trained
 from src.run.results import Description
 from tests.helpers.once import made_once
@@ -78,11 +78,6 @@ def test_another_forward_continues_nothing(module: nn.Module) -> None:
     assert gallery.continuations(Next(), letters(3, 1)) == []
 
 
-def test_bytes_are_readable() -> None:
-    assert report.readable(b"37+45=82\n\xff\x00") == "37+45=82\n\ufffd\ufffd"
-    assert report.readable("\u00e9".encode()) == "\u00e9"
-
-
 @pytest.mark.parametrize("viewport", [{"width": 1280, "height": 900}, PHONE], ids=["desktop", "phone"])
 def test_the_page_of_a_text(viewport: dict[str, int], sums: Path, show: Open) -> None:
     assert (sums / report.NAME).stat().st_size < LIMIT
@@ -96,7 +91,7 @@ def test_the_page_of_a_text(viewport: dict[str, int], sums: Path, show: Open) ->
     loaded = trained.load(sums)
     found = gallery.continuations(loaded.module, trained.test_of(loaded).test)
     assert [row[2] for row in rows] == [one.text.decode() for one in found]
-    assert [row[1] for row in rows] == [report.readable(one.model) for one in found]
+    assert [row[1] for row in rows] == [pictures.readable(one.model) for one in found]
     assert len(rows) == 3
     titles = page.locator(".chart h3").all_inner_texts()
     assert "Gradient norm before clipping" in titles
