@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from src import schema
 from src.data import dataset, looking
 from src.world.world import World
 from tests.helpers.data_sets import write_data_set
