@@ -259,7 +259,7 @@ def prepare(settings: Config, world: World) -> Job | None:
     gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated, own)
     tracker = Tracker(folder, settings, world, console.warn)
     checkpoints.flush_metrics = tracker.flush
-    replicas = Replicas(world, module, state.average.module, checkpoints.last_saved)
+    replicas = Replicas(world, module, state.average.module, checkpoints.last_saved, console.warn)
     checkpoints.check = replicas.check_now
     speed = Speed(state.progress)
     clock = Clock(speed.seconds, lambda: gradients.waited)

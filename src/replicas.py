@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from src import files
 from src.errors import JobFailed
 from src.gradients.digest import digest
 from src.gradients.notes import DIGEST
+from src.run.provenance import device_name
 from src.world.world import World, hosts
 
 NAMED = 4  # ranks in one line
@@ -19,13 +21,19 @@ class Replicas:
     """The tensors that must have the same bits on all ranks after each step: parameters, buffers and averages.
 
     A step's buffers are agreed on with its gradients (src.gradients.buffers), so they are among them.
-    `last_saved` is asked on rank 0: the step of the newest checkpoint that is written, None without one.
+    Ranks on different processors may differ in the last bits, which is a warning. `last_saved` is asked on rank 0: the
+    step of the newest checkpoint that is written, None without one.
     """
 
     def __init__(
-        self, world: World, module: nn.Module, average: nn.Module | None, last_saved: Callable[[], int | None]
+        self,
+        world: World,
+        module: nn.Module,
+        average: nn.Module | None,
+        last_saved: Callable[[], int | None],
+        warn: Callable[[str], None],
     ) -> None:
-        self._world, self._last_saved = world, last_saved
+        self._world, self._last_saved, self._warn_once = world, last_saved, files.once(warn)
         modules = [module] if average is None else [module, average]
         self._tensors = [one for part in modules for one in (*part.parameters(), *part.buffers()) if one.numel()]
         self._alone, self._checked_step = torch.zeros(DIGEST, dtype=torch.float64), -1
@@ -38,6 +46,12 @@ class Replicas:
         """Compare those of all ranks, from after `step` steps. Called by all ranks; JobFailed names who differs."""
         seen = [tuple(one) for one in digests]
         if seen.count(seen[0]) == len(seen):
+            return
+        processors = sorted({*self._world.all_gather(device_name(self._world.device))})
+        if len(processors) > 1:  # each computes its own last bits, and no memory is at fault
+            self._warn_once(
+                f"the ranks' weights differ: their processors do ({_listed(processors)}); rank 0's are saved"
+            )
             return
         places = [f"{rank} on {host}" for rank, host in enumerate(hosts(self._world))]
         saved = self._world.rank0_decides(self._last_saved)

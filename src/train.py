@@ -1,4 +1,4 @@
-"""The training job: torchrun --nproc_per_node=4 -m src.train [config=FILE.yaml] [key=value ...]
+"""The training job: torchrun --nproc_per_node=4 -m src.train [--dry-run] [config=FILE.yaml] [key=value ...]
 
     meet the other ranks; build data, model and optimizer; go back to the newest checkpoint
     for each epoch:

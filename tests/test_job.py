@@ -47,8 +47,6 @@ def test_an_evaluation_is_repeated_after_a_kill_and_recorded_once(small: str, tm
     whole = good_job(1, tmp_path / "whole", *settings(small, "train.sync=bitwise"))
     killed = run_job(2, tmp_path, *settings(small, "train.sync=bitwise"), fault="renamed@1")
     assert -9 in killed.codes
-    kinds = {line["kind"] for line in jsonl.read(tmp_path / "runs" / "x" / "metrics.jsonl")}
-    assert "test" not in kinds, "it was killed before the evaluation"
     resumed = good_job(1, tmp_path, *settings(small, "train.sync=bitwise"))
     assert "(resumed at step 16, 2 ranks before)" in resumed.output
     tests = [line for line in jsonl.read(resumed.run / "metrics.jsonl") if line["kind"] == "test"]

@@ -76,7 +76,7 @@ def saved(folder: Path) -> list[int]:
 def made(world: World, saved: int | None = 7) -> tuple[Replicas, nn.Module, nn.Module]:
     torch.manual_seed(0)
     module, average = (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)) for _ in range(2))
-    return Replicas(world, module, average, lambda: saved), module, average
+    return Replicas(world, module, average, lambda: saved, print), module, average
 
 
 @pytest.mark.parametrize("place", ["0.weight", "1.running_mean", "1.num_batches_tracked", "average"])
@@ -93,6 +93,21 @@ def test_everything_that_is_saved_of_the_model_counts(place: str, tmp_path: Path
 
     said = in_world(3, work, tmp_path).values
     assert all(one.startswith(f"rank 2 on {os.uname().nodename}: its weights differ") for one in said), said
+
+
+def test_different_processors_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(world: World) -> None:
+        monkeypatch.setattr("src.replicas.device_name", lambda _: f"processor {world.rank % 2}")
+        replicas, module, _ = made(world)
+        if world.rank == 2:
+            flip(module[0].weight)  # type: ignore[index]
+        replicas.check_now(2)
+        replicas.check_now(3)
+
+    job = in_world(3, work, tmp_path)
+    assert job.output.count("the ranks' weights differ: their processors do (processor 0, processor 1)") == 3, (
+        "once each"
+    )
 
 
 def test_all_are_named_where_there_is_no_majority(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from src import schema
 from src.data import kinds, looking
+from src.world.world import World
 from tests.helpers.data_sets import write_data_set
 from tests.helpers.dry_runs import dry, settings
 from tests.helpers.picture_folders import draw
@@ -44,6 +46,9 @@ def test_the_user_s_own_data_must_be_there(tmp_path: Path) -> None:
 def test_checksums_are_not_computed(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_data_set(root / "IDX" / "raw", 300, 40)
+    found, lacking = looking.look(schema.Data(name="idx", root=str(root)), World(), print)
+    assert (found.checksums, lacking) == ({}, "")
+    assert not looking.is_checked(found, schema.Data(name="idx", root=str(root)))
     said = dry(1, tmp_path, *settings(str(root)))
     assert said["data"].startswith("idx: 300 training and 40 test samples; ")
     assert not (root / "IDX" / "raw" / ".checksums.json").exists()
