@@ -1,5 +1,6 @@
 """Adding the ranks' blocks: through gloo and through shared memory, small and large, the bits of a plain loop."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,20 @@ def test_many_blocks_fit_a_container_s_memory() -> None:
     assert blocks > 20
     assert shared_memory.size(7, blocks) < 64 << 20
     assert shared_memory.capacity(2) == CAPACITY
+
+
+@pytest.mark.parametrize("way", ["memory", "gloo"])
+def test_who_waits_for_a_late_rank_counts_the_seconds(way: str, tmp_path: Path) -> None:
+    tree = tree_of(schema.Train(), 2)
+
+    def work(world: World) -> float:
+        exchange, mine = through(way, world, tree), torch.zeros(10)
+        exchange.sum([mine], [[0.0, 0.0, 0.0]], mine)
+        before = exchange.waited
+        time.sleep(0.5 * world.rank)
+        exchange.sum([mine], [[0.0, 0.0, 0.0]], mine)
+        return exchange.waited - before
+
+    early, late = in_world(2, work, tmp_path).values
+    assert early > late
+    assert early > 0.1
