@@ -1,5 +1,6 @@
 """Adding the ranks' blocks: through gloo and through shared memory, small and large, the bits of a plain loop."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ def test_many_blocks_fit_a_container_s_memory() -> None:
     assert shared_memory.capacity(2) == CAPACITY
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("ranks", "shards", "length"),
     [(64, 64, 300), (100, 150, 10), (7, 9, 3)]
@@ -114,3 +116,20 @@ def test_the_owners_of_many_ranks_add_what_one_adds(
     assert all(collectives.run(work))
     padded, most = -(-length // ranks) * ranks * 4, max(map(len, tree.blocks_of))
     assert max(collectives.sent) <= (most + 1) * padded + 24 * most * ranks
+=======
+@pytest.mark.parametrize("way", ["memory", "gloo"])
+def test_who_waits_for_a_late_rank_counts_the_seconds(way: str, tmp_path: Path) -> None:
+    tree = tree_of(schema.Train(), 2)
+
+    def work(world: World) -> float:
+        exchange, mine = through(way, world, tree), torch.zeros(10)
+        exchange.sum([mine], [[0.0, 0.0, 0.0]], mine)
+        before = exchange.waited
+        time.sleep(0.5 * world.rank)
+        exchange.sum([mine], [[0.0, 0.0, 0.0]], mine)
+        return exchange.waited - before
+
+    early, late = in_world(2, work, tmp_path).values
+    assert early > late
+    assert early > 0.1
+>>>>>>> observe
