@@ -90,7 +90,6 @@ def test_many_blocks_fit_a_container_s_memory() -> None:
     assert shared_memory.capacity(2) == CAPACITY
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("ranks", "shards", "length"),
     [(64, 64, 300), (100, 150, 10), (7, 9, 3)]
@@ -116,7 +115,8 @@ def test_the_owners_of_many_ranks_add_what_one_adds(
     assert all(collectives.run(work))
     padded, most = -(-length // ranks) * ranks * 4, max(map(len, tree.blocks_of))
     assert max(collectives.sent) <= (most + 1) * padded + 24 * most * ranks
-=======
+
+
 @pytest.mark.parametrize("way", ["memory", "gloo"])
 def test_who_waits_for_a_late_rank_counts_the_seconds(way: str, tmp_path: Path) -> None:
     tree = tree_of(schema.Train(), 2)
@@ -132,4 +132,3 @@ def test_who_waits_for_a_late_rank_counts_the_seconds(way: str, tmp_path: Path) 
     early, late = in_world(2, work, tmp_path).values
     assert early > late
     assert early > 0.1
->>>>>>> observe
