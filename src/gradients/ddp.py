@@ -20,6 +20,7 @@ from src.world.world import World
 
 Pending = torch.futures.Future[Tensor]
 NOTHING = (0.0,) * SCALARS
+SETTLING_STEPS = 3  # the wrapper deals the parameters to buckets again, once, after its first step
 
 
 class SingleProcess:
@@ -122,8 +123,8 @@ class DDPGradients:
         self._resident = None
         if memory and len({parameter.dtype for parameter in trained}) == 1:
             self._resident = memory.resident(sum(one.numel() for one in trained), trained[0].dtype)
-        self._places: list[tuple[nn.Parameter, int]] = []  # where each gradient is in the resident total
-        self._views: dict[tuple[int, int], Tensor] = {}
+        self._means: list[tuple[nn.Parameter, Tensor]] = []  # parameters, and where their gradients are in the total
+        self._settling = SETTLING_STEPS
         self.name = f"DDP, {memory.name if memory else through}"
         self._wrapper.register_comm_hook(None, self._through_memory if memory else self._through_backend)
 
@@ -138,8 +139,9 @@ class DDPGradients:
         """See Gradients.forward_backward."""
         for parameter in self._parameters:
             parameter.grad = None
-        self._places.clear()
         self._filled = 0
+        if self._settling:
+            self._means.clear()
         self._buffers.begin()
         self._numbers, self._note = [0.0, vote, 0.0], note
         if not self._memory:
@@ -156,7 +158,9 @@ class DDPGradients:
         if not self._unused_are_refused:
             self._refuse_unused()
         if self._resident:
-            self._take_resident(self._resident.total)
+            self._settling = max(0, self._settling - 1)
+            for parameter, mean in self._means:
+                parameter.grad = mean
         else:
             divide([one.grad for one in self._parameters if one.grad is not None], self._result.items)
         if self._buffers.length:
@@ -224,21 +228,14 @@ class DDPGradients:
     def _into_resident(self, bucket: dist.GradBucket) -> list[float]:  # type: ignore[name-defined]
         """Copy the bucket, and sum with the last one; what the wrapper has are this rank's own gradients."""
         assert self._resident is not None
-        buffer, (block,) = bucket.buffer(), self._resident.blocks
-        start = self._filled
-        self._filled += buffer.numel()
+        buffer, (block,), total = bucket.buffer(), self._resident.blocks, self._resident.total
+        start, self._filled = self._filled, self._filled + buffer.numel()
         block[start : self._filled].copy_(buffer)
-        for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
-            self._places.append((parameter, start + gradient.storage_offset() - buffer.storage_offset()))
+        if self._settling:  # later it would be the same, and asking takes as long as adding
+            for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
+                at = start + gradient.storage_offset() - buffer.storage_offset()
+                self._means.append((parameter, total[at : at + parameter.numel()].view_as(parameter)))
         return self._resident.sum([self._numbers], self._filled) if bucket.is_last() else []
-
-    def _take_resident(self, total: Tensor) -> None:
-        """Every .grad is a view of the sum; the wrapper deals the parameters to other places after its first step."""
-        for parameter, at in self._places:
-            key = id(parameter), at
-            if key not in self._views:
-                self._views[key] = total[at : at + parameter.numel()].view_as(parameter)
-            parameter.grad = self._views[key]
 
     def _through_backend(self, _state: object, bucket: dist.GradBucket) -> Pending:  # type: ignore[name-defined]
         buffer: Tensor = bucket.buffer()
