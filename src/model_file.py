@@ -8,6 +8,7 @@ import sys
 import threading
 import typing
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from src.errors import UserError
 MODELS = Path(__file__).with_name("models")
 ROOT = MODELS.parent.parent
 SETTINGS = "Settings"
+TRIES = 5  # to parse a file while another thread does
 PARSING = threading.Lock()  # Python 3.11 may raise SystemError where two threads parse (gh-106905)
 # What the class Settings may use, beside constants of its own file: it is executed alone.
 READABLE = ("dataclasses", "enum", "math", "typing", "src.schema")
@@ -42,11 +44,19 @@ def _builds(file: Path) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in tree_of(file).body)
 
 
+def _parsed(source: bytes) -> ast.Module:
+    """The syntax tree. Python 3.11 counts the depth of all threads together, and another one's parsing is an error."""
+    for _ in range(TRIES):
+        with suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
+
+
 def tree_of(path: Path) -> ast.Module:
     """The syntax tree of a file. Raises UserError naming the line that Python cannot read."""
     try:
         with PARSING:
-            return ast.parse(path.read_bytes())
+            return _parsed(path.read_bytes())
     except OSError as error:
         raise UserError(f"model.name: {path} cannot be read ({error.strerror})") from None
     except (SyntaxError, ValueError) as error:

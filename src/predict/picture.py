@@ -15,8 +15,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from src.predict import photograph
-
 DATA = ("mnist", "digits")  # data sets of digits that were prepared this way
 THINGS = ("fashion_mnist",)  # 28 x 28 pixels of things: no strokes are looked for
 PREPARATION = "light on dark, 20 x 20 box, centred by mass in 28 x 28"
@@ -68,6 +66,8 @@ def read(name: str, data: bytes, handwritten: bool = True) -> Prepared:
 
     Of what is `handwritten` the strokes are looked for. Raises BadInput.
     """
+    from src.predict import photograph  # only here: Pillow comes with it, and a report of a drawing needs none
+
     image = _opened(name, data, "L")
     drawn = _pixels(image, WORKING)
     if _is_ready(drawn) or not handwritten:

@@ -56,6 +56,7 @@ class Checkpoints:
         self._run, self._settings, self._world, self._warn = run, settings, world, warn
         self._dataset = dataset
         self._code = model_file.code_sha256(config.model_path(settings.model))
+        self._description = self._described()
         self.folder = run.path / layout.CHECKPOINTS
         self.flush_metrics: Callable[[], None] = lambda: None
         self.check: Callable[[int], None] = lambda step: None
@@ -133,7 +134,7 @@ class Checkpoints:
 
     def size(self, state: TrainState) -> int:
         """The bytes of a checkpoint of this state; takes a copy of it."""
-        return archive.size(self._snapshot(state).content | self._described())
+        return archive.size(self._snapshot(state).content | self._description)
 
     def mark_best(self, state: TrainState) -> None:
         """Give the checkpoint of this step, saved now where it is not, a second name: best.pt."""
@@ -232,7 +233,7 @@ class Checkpoints:
         self.flush_metrics()
         self._run.remake()
         files.make_folder(self.folder)
-        digest = archive.write(layout.checkpoint(self._run.path, snapshot.step), snapshot.content | self._described())
+        digest = archive.write(layout.checkpoint(self._run.path, snapshot.step), snapshot.content | self._description)
         self._saved_step, self._unwritten = snapshot.step, None
         self._warnings.worked(str(self.folder))
         self._requests.done(snapshot.asked_by)
@@ -244,7 +245,7 @@ class Checkpoints:
         self._run.mirror.request()
 
     def _described(self) -> dict[str, Any]:
-        """What a checkpoint says of itself beside the state."""
+        """What a checkpoint says of itself beside the state: the same for each, and not made by the saving thread."""
         return {
             "config": config.as_dict(self._settings),
             "fingerprint": fingerprint.fingerprint(self._settings),

@@ -207,7 +207,7 @@ def test_what_was_learnt_is_called_by_its_name(tmp_path: Path) -> None:
     more = ("data.name=folder", f"data.root={root}", "data.image_size=12", "model.loss=cross_entropy", "optim.lr=0.5")
     job = good_job(2, tmp_path, *more, "train.epochs=12", "train.global_batch_size=6")
     assert read_status(job.run)["accuracy"] > 0.8
-    assert '"classes":["blue","green","red"]' in (job.run / "report.html").read_text()
+    assert '"classes":{"0":"blue","1":"green","2":"red"}' in (job.run / "report.html").read_text()
 
     run = classify.load(job.run)
     train = data.load(run.settings.data, World(), lambda _: None).train

@@ -7,6 +7,7 @@ import pytest
 
 from src.launchers import ancestors
 from tests.helpers.launched import below
+from tests.helpers.shims import until
 
 NEAREST = (
     "(lambda found: found and [found.kind, found.step])(__import__('src.launchers.ancestors', fromlist='_').nearest())"
@@ -29,10 +30,11 @@ def test_the_nearest_launcher(launcher: str, found: object) -> None:
 
 
 def test_what_a_process_was_started_with() -> None:
-    with subprocess.Popen(["sleep", "100"], env={"A": "1=2"}) as process:
-        assert ancestors.variables(process.pid) == {"A": "1=2"}
-        assert ancestors.command(process.pid)[:2] == ["sleep", "100"]
+    with subprocess.Popen(["sleep", "100"], env={"A": "1=2"}, text=True) as process:
+        until(lambda: ancestors.command(process.pid)[0] == "sleep", process)  # until then it is a fork of this process
+        found = ancestors.variables(process.pid), ancestors.command(process.pid)
         process.kill()
+    assert found == ({"A": "1=2"}, ["sleep", "100", ""])
     assert ancestors.variables(process.pid) == {}
     assert ancestors.command(process.pid) == [""]
     assert ancestors.command(os.getpid()) != [""]
