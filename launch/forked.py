@@ -167,7 +167,7 @@ def become_rank(words: list[str], env: dict[str, str], outputs: list[int | None]
         torch.default_generator.seed()  # Python's own seeds itself anew
         sys.argv = [str(train.__file__), *words[words.index(TRAIN[-1]) + 1 :]]
         sys.modules["__main__"] = train
-        title.show(words, f"python rank {env['RANK']}")
+        title.show(words, f"python-rank{env['RANK']}")
         leaving.leave(leaving.exit_code(train.main))
     except BaseException:
         traceback.print_exc()

@@ -20,5 +20,5 @@ def test_ps_and_top_show_the_words_and_the_name(words: list[str], tmp_path: Path
     ((command, name),) = fork(1, work, tmp_path).values
     expected = b"\0".join(map(os.fsencode, words))[: len(before) - 1]
     assert command.rstrip(b"\0") == expected
-    assert name == "python rank 3\n"
+    assert name == "python-rank-3\n", "Slurm reads /proc/PID/stat by words"
     assert Path("/proc/self/cmdline").read_bytes() == before
