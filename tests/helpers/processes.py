@@ -13,5 +13,5 @@ def environment(pid: int) -> dict[str, str]:
     """The variables that a process was started with; a forked rank's, which /proc does not know, as far as top does."""
     entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
     found = dict(entry.split("=", 1) for entry in entries if "=" in entry)
-    name, _, rank = Path(f"/proc/{pid}/comm").read_text().strip().rpartition(" rank ")
-    return found | ({"RANK": rank} if name else {})
+    name, _, rank = Path(f"/proc/{pid}/comm").read_text().strip().rpartition("python-rank")
+    return found | ({"RANK": rank} if rank.isdigit() and not name else {})
