@@ -181,7 +181,7 @@ def test_a_terminal_shows_a_bar_and_one_line_for_ctrl_c(small: str, tmp_path: Pa
         assert screen.until_ctrl_c() == "^C"
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGINT
     with terminal(command) as (pid, screen):
-        reach(tmp_path, 200)
+        reach(tmp_path, 4000)  # for longer than the bar stays as it is
         shown = screen.until_ctrl_c()
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     bars = re.findall(r"\r\x1b\[Kepoch +(\d+)/400  step [\d ]\d/64  loss 0\.\d{4}  [\d,]+ samples/s", shown)
