@@ -115,8 +115,8 @@ class DDPGradients:
         self._unused_are_refused = False
         lengths = [SCALARS, self._buffers.length, world.size * notes.NUMBERS]
         self._beside = torch.zeros(sum(lengths), dtype=self._buffers.dtype, device=world.device)
-        self._scalars, self._changes, told = torch.split(self._beside, lengths)
-        self._notes = told.view(world.size, notes.NUMBERS)
+        self._scalars, self._changes, by_rank = torch.split(self._beside, lengths)
+        self._notes = by_rank.view(world.size, notes.NUMBERS)
         self._result = StepResult(0.0, 0.0, 0.0)
         self._all_sent, self._waited = 0.0, 0.0  # when the last bucket was ready, and how long the sums took after it
         trained = [parameter for parameter in self._parameters if parameter.requires_grad]

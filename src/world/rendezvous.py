@@ -237,7 +237,7 @@ def _greet(store: TCPStore, rank: int, number: str, wait: Wait) -> tuple[str, bo
 
 
 def _sizes(numbers: list[str]) -> str:
-    """'RANK/SIZE' of the first rank that has each world size: few words, of which all ranks can be told."""
+    """'RANK/SIZE' of the first rank with each world size: short, and enough to name every rank's."""
     first: dict[str, int] = {}
     for rank, number in enumerate(numbers):
         first.setdefault(number.partition("/")[0], rank)
