@@ -16,7 +16,7 @@ from src.errors import ModelFailed
 from src.evaluation import measure
 from src.evaluation.evaluator import Evaluator
 from src.models import Model
-from src.run import archive, jsonl, layout
+from src.run import archive, jsonl, layout, trained
 from src.run.layout import read_status
 from src.world.world import World
 from tests.helpers.bare_models import SPEC, logistic
@@ -54,6 +54,24 @@ def test_shared_by_all_ranks_it_has_the_bits_of_one(
     for rank, (shared, first) in enumerate(in_world(ranks, work, tmp_path).values):
         assert shared == alone, "bit for bit, tables and averages included"
         assert first == (alone if rank == 0 else alone.without_tables())
+
+
+def test_floats_are_added_in_the_order_of_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of which another order has other bits."""
+    monkeypatch.setattr(measure, "SAMPLES_AT_ONCE", 10)
+    module = logistic().build(SPEC, 1)
+    firsts = [int(dataset().test.range(start, start + 1)[0].sum()) for start in range(0, SAMPLES, 10)]
+    values = dict(zip(firsts, [1e16, -1e16, 0.0, 1.0, 0.0, 0.0], strict=True))
+
+    def measured(model: Model, module: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"loss": torch.tensor(values[int(inputs[:1].sum())], dtype=torch.float64)}
+
+    monkeypatch.setattr(Model, "measure", measured)
+    monkeypatch.setattr(Model, "metrics", lambda model, sums: {"loss": ("loss", "count")})
+    monkeypatch.setattr(Model, "best", lambda model, names: ("loss", False))
+    alone = evaluator(World()).measure(module, None)
+    job = in_world(3, lambda world: evaluator(world, "all").measure(module, None), tmp_path)
+    assert job.values == [alone] * 3
 
 
 def test_fewer_chunks_than_ranks(tmp_path: Path) -> None:
@@ -115,7 +133,7 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 
 
 def test_best_is_chosen_on_what_was_held_out_and_the_test_set_is_measured_once(small: str, tmp_path: Path) -> None:
-    settings = ("data.validation=0.2", "train.epochs=5", "optim.lr=2", "evaluate.ranks=all")
+    settings = ("data.validation=0.2", "train.epochs=5", "optim.lr=200", "evaluate.ranks=all")
     done = train(2, tmp_path, small, *settings)
     assert "best.pt is chosen on the validation samples" in done.output
     found = evaluations(done.run)
@@ -124,9 +142,13 @@ def test_best_is_chosen_on_what_was_held_out_and_the_test_set_is_measured_once(s
     best = archive.read(done.run / "checkpoints" / "best.pt")
     step = int(best["progress"]["step"])
     assert held_out[step] == max(held_out.values())
+    assert step != max(held_out), "the newest weights are others"
     assert f"(best.pt, step {step})" in done.output
     status = read_status(done.run)
     assert status["correct"] == found[-1]["correct"]
+    last = trained.load(done.run)
+    measured = measure.evaluate(last.model, last.module, trained.test_of(last).test)
+    assert found[-1]["loss"] == measured.values["loss"], "of best.pt's weights"
     printed = command("src.evaluate", str(done.run)).stdout
     assert f"test  {status['correct']}/{status['count']} = " in printed, "evaluate measures the same weights"
     alone = train(1, tmp_path / "alone", small, *settings[:-1])
