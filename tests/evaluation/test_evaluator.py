@@ -133,7 +133,7 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 
 
 def test_best_is_chosen_on_what_was_held_out_and_the_test_set_is_measured_once(small: str, tmp_path: Path) -> None:
-    settings = ("data.validation=0.2", "train.epochs=5", "optim.lr=200", "evaluate.ranks=all")
+    settings = ("data.validation=0.2", "train.epochs=5", "optim.lr=0.5", "evaluate.ranks=all")
     done = train(2, tmp_path, small, *settings)
     assert "best.pt is chosen on the validation samples" in done.output
     found = evaluations(done.run)
