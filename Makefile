@@ -52,7 +52,7 @@ check: lint test ## lint and test
 drill: .venv/.synced-user ## break a scratch run in every way, and compare with an unbroken one (MODEL=convnet)
 	$(BIN)/python -m src.drill $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
-bench: .venv/.synced-bench ## time this job beside its peers, into docs/benchmarks.md (15 minutes)
+bench: .venv/.synced-bench ## time this job beside its peers, into docs/ (12 minutes)
 	$(BIN)/python -m tests.bench.compare $(ARGS)
 	$(BIN)/python -m tests.bench.compare --epochs=10 --rounds=1 --section="ten epochs" --only='^this job(, train.sync.*)?$$|tutorial' $(ARGS)
 	$(BIN)/python -m tests.bench.growth --rounds=1 $(ARGS)

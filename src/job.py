@@ -18,6 +18,7 @@ from src.data.loader import ShardedLoader
 from src.evaluation.evaluator import Evaluator
 from src.evaluation.metrics import Metrics
 from src.gradients.build import Gradients, build_gradients, local_shards, shards_of
+from src.gradients.graph import refuse_graph
 from src.gradients.notes import DIGEST
 from src.gradients.step import make_repeatable
 from src.gradients.trial import MOST, Trial, try_shares
@@ -254,9 +255,8 @@ def prepare(settings: Config, world: World) -> Job | None:
 
     if train.compile:
         compiling.compile_in_place(module, model.loss, *dataset.train.first(FEW, world.device))
-    generators = model_file.imports(model.path) & {"random", "numpy"}
     own = model.gradients if model.has_gradients else None
-    gradients = build_gradients(module, model.loss, train, world, trial.stand_in, generators, trial.updated, own)
+    gradients = build_gradients(module, model.loss, train, world, trial.stand_in, draws_from(model), trial.updated, own)
     tracker = Tracker(folder, settings, world, console.warn)
     checkpoints.flush_metrics = tracker.flush
     replicas = Replicas(world, module, state.average.module, checkpoints.last_saved, console.warn)
@@ -294,6 +294,7 @@ def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model
     """The model's file, the module that it builds, and what came out when it was tried on a few samples."""
     train = settings.train
     model = models.load(config.model_path(settings.model), settings.model.settings)
+    refuse_graph(train, world.device, world.size, draws_from(model))
     module = model.build(dataset.spec, train.seed).to(world.device)
     model.check(module, *dataset.train.first(FEW, world.device))
     shards, _ = local_shards(train, world)
@@ -301,6 +302,11 @@ def build_model(settings: Config, dataset: DataSet, world: World) -> tuple[Model
     if train.rehearsal:
         rehearse(model, module, dataset, settings, world.device, min(trial.smallest, MOST))
     return model, module, trial
+
+
+def draws_from(model: Model) -> set[str]:
+    """The modules, besides torch, from which the model's file may draw random numbers."""
+    return model_file.imports(model.path) & {"random", "numpy"}
 
 
 def batches_of(settings: Config, dataset: DataSet, model: Model, world: World) -> ShardedLoader:
@@ -315,7 +321,7 @@ def state_of(settings: Config, model: Model, module: nn.Module, steps_per_epoch:
     train, steps = settings.train, steps_per_epoch * settings.train.epochs
     last_step = min(steps, train.max_steps or steps)
     groups = model.parameter_groups(module, decay=settings.optim.weight_decay > 0)
-    optimizer = Optimizer(groups, settings.optim, last_step)
+    optimizer = Optimizer(groups, settings.optim, last_step, cuda_graph=train.cuda_graph)
     return TrainState(module, optimizer, Average(module, settings.optim.average), Progress()), last_step
 
 

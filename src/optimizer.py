@@ -1,5 +1,6 @@
 """How the weights change: torch's optimizer, with a learning rate that is a pure function of the step."""
 
+import functools
 import math
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from src import schema
 from src.errors import NonFinite
+from src.gradients.graph import Graph
 from src.gradients.step import GPU_LOOK_STEPS, StepResult
 
 Groups = list[dict[str, Any]]
@@ -17,15 +19,20 @@ EPSILON = 1e-6  # of torch's clip_grad_norm_
 class Optimizer:
     """torch's SGD or AdamW and its schedule, over groups of parameters as torch.optim takes them.
 
-    `steps` is the length of the whole training. A group's own "lr" is a factor on the schedule's.
+    `steps` is the length of the whole training. A group's own "lr" is a factor on the schedule's. With `cuda_graph` the
+    .grad of every parameter must be the same memory in all steps.
     """
 
-    def __init__(self, groups: Groups, settings: schema.Optim, steps: int) -> None:
-        self._settings, self._steps = settings, steps
+    def __init__(self, groups: Groups, settings: schema.Optim, steps: int, *, cuda_graph: bool = False) -> None:
+        self._settings, self._steps, self._is_recorded = settings, steps, cuda_graph
         self._factors = [float(group.pop("lr", 1.0)) for group in groups]
-        self.torch = _build(groups, settings)
+        self.torch = _build(groups, settings, cuda_graph)
         self._parameters = [parameter for group in self.torch.param_groups for parameter in group["params"]]
-        self._bad: Tensor | None = None
+        device = self._parameters[0].device
+        # On a GPU: the newest loss, and 1 from the first loss or gradient on that is not finite.
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._bad = torch.zeros((), device=device)
+        self._move_if_good = Graph(self._move_unless_bad, "the optimizer") if cuda_graph else self._move_unless_bad
         self._lr = math.nan
         self.grad_norm: float | Tensor | None = None  # of the newest step, before clipping; None without clip_norm
 
@@ -47,16 +54,30 @@ class Optimizer:
 
     def step(self, step: int, result: StepResult) -> None:
         """Move the weights by their .grad. Raises NonFinite, on all ranks alike, before they are spoiled."""
+        if (lr := self.lr(step)) != self._lr:
+            self._set_lr(lr)
         if isinstance(result.loss, float):
             self._refuse_non_finite(step, result.loss)
-        else:
-            self._skip_if_bad(step, result.loss)
+            self._move()
+            return
+        self._loss.copy_(result.loss)
+        self._move_if_good()
+        if step % GPU_LOOK_STEPS == 0 and bool(self._bad):  # asking is a wait for the GPU
+            raise NonFinite(self._message("loss or the gradient", step))
+
+    def _set_lr(self, lr: float) -> None:
+        self._lr = lr
+        for group, factor in zip(self.torch.param_groups, self._factors, strict=True):
+            if not self._is_recorded:
+                group["lr"] = lr * factor
+            elif isinstance(group["lr"], Tensor) and group["lr"].device == self._loss.device:
+                group["lr"].fill_(lr * factor)
+            else:  # the first step, or the first after a checkpoint, which brings a number or a tensor on the CPU
+                group["lr"] = torch.tensor(lr * factor, device=self._loss.device)
+
+    def _move(self) -> None:
         if self._settings.clip_norm:
             self._clip()
-        if (lr := self.lr(step)) != self._lr:
-            self._lr = lr
-            for group, factor in zip(self.torch.param_groups, self._factors, strict=True):
-                group["lr"] = lr * factor
         self.torch.step()
 
     def _refuse_non_finite(self, step: int, loss: float) -> None:
@@ -84,16 +105,15 @@ class Optimizer:
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
-    def _skip_if_bad(self, step: int, loss: Tensor) -> None:
+    def _move_unless_bad(self) -> None:
         """On a GPU: from the first bad step on the fused optimizer moves nothing; the host learns it later."""
-        finite = torch.isfinite(loss)
-        for norm in torch._foreach_norm(self._gradients()):
-            finite = finite & torch.isfinite(norm)
-        bad = (~finite).float().reshape(1)
-        self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
+        norms = torch._foreach_norm(self._gradients())
+        widest = functools.reduce(torch.promote_types, [norm.dtype for norm in norms])
+        # 0 times a number is 0, or NaN where it is not finite.
+        zero = (torch.stack([norm.to(widest) for norm in norms]) * 0).sum() + self._loss * 0
+        self._bad.copy_(torch.maximum(self._bad, zero != 0))
         self.torch.found_inf = self._bad  # type: ignore[union-attr]
-        if step % GPU_LOOK_STEPS == 0 and bool(self._bad):
-            raise NonFinite(self._message("loss or the gradient", step))
+        self._move()
 
     def _message(self, what: str, step: int) -> str:
         return (
@@ -130,7 +150,7 @@ class PlainSGD:
         """Nothing to take back."""
 
 
-def _build(groups: Groups, settings: schema.Optim) -> "torch.optim.Optimizer | PlainSGD":
+def _build(groups: Groups, settings: schema.Optim, cuda_graph: bool) -> "torch.optim.Optimizer | PlainSGD":
     on_cpu = all(parameter.device.type == "cpu" for group in groups for parameter in group["params"])
     if settings.name == "sgd" and settings.momentum == 0 and on_cpu:
         return PlainSGD(groups, settings.lr, settings.weight_decay)
@@ -141,6 +161,7 @@ def _build(groups: Groups, settings: schema.Optim) -> "torch.optim.Optimizer | P
             betas=(settings.betas[0], settings.betas[1]),
             weight_decay=settings.weight_decay,
             fused=True,
+            capturable=cuda_graph,
         )
     return torch.optim.SGD(
         groups,

@@ -112,6 +112,7 @@ class Train:
         fingerprinted=True,
     )
     compile: bool = key(False, "compile the model with torch.compile, which takes a C++ compiler", fingerprinted=True)
+    cuda_graph: bool = key(False, "GPU: replay a step's kernels instead of launching each, which helps small models")
     exchange: str = key(
         "auto",
         "how CPU ranks sum gradients: auto = shared memory where it works, else gloo",

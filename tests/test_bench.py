@@ -1,9 +1,12 @@
 """The bench's own words; its figures are taken by `make bench` and `make scale`."""
 
 import re
+from pathlib import Path
 
-from tests.bench import compare, wider
-from tests.bench.page import PAGE, listed
+import pytest
+
+from tests.bench import compare, page, wider
+from tests.bench.page import PAGES
 from tests.helpers.ranks import ROOT
 
 
@@ -22,24 +25,30 @@ def test_every_section_that_is_written_has_its_place() -> None:
         "peers",
         "start",
         "restart",
+        "gpu",
     }
     assert expected == set(sections)
-    page = PAGE.read_text()
+    pages = "".join(page.read_text() for page in PAGES)
     for section in sections:
-        assert page.count(f"<!-- {section} -->") == page.count(f"<!-- end of {section} -->") == 1
+        assert pages.count(f"<!-- {section} -->") == pages.count(f"<!-- end of {section} -->") == 1
 
 
-def test_the_page_is_short_enough_to_read() -> None:
-    assert len(PAGE.read_text().splitlines()) < 150
+def test_the_pages_are_short_enough_to_read() -> None:
+    assert all(len(page.read_text().splitlines()) < 150 for page in PAGES)
 
 
-def test_small_tables_are_sentences() -> None:
-    assert listed("us / ms", [["a", "1", "2"], ["b", "3", "4"]]) == "us / ms: a 1 / 2; b 3 / 4.\n"
-    entries = [compare.Entry(compare.JOB, 2, [], [1000.0], [2.0])]
-    assert (
-        compare.brief(entries)
-        == "samples/s / seconds from command to exit / correct: 2 rank(s), this job 1,000 / 2.0 / .\n"
+def test_a_section_is_replaced_on_the_page_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tmp_path / "one.md", tmp_path / "other.md"
+    one.write_text("<!-- a -->\nold\n<!-- end of a -->\nby hand\n")
+    other.write_text("<!-- b -->\nold\n<!-- end of b -->\n")
+    monkeypatch.setattr(page, "PAGES", [one, other])
+    page.write("b", "new\n")
+    assert (one.read_text(), other.read_text()) == (
+        "<!-- a -->\nold\n<!-- end of a -->\nby hand\n",
+        "<!-- b -->\nnew\n<!-- end of b -->\n",
     )
+    with pytest.raises(SystemExit, match="no page in docs/ has a section c"):
+        page.write("c", "new\n")
 
 
 def test_what_wider_models_say() -> None:

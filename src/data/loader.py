@@ -103,6 +103,7 @@ class ShardedLoader:
     def _cut(self, epoch: int, shard: int, steps: range, taken: Taken) -> list[list[MicroBatch]]:
         """What was gathered for a local shard as micro-batches of each step, on the rank's device."""
         chosen, inputs, targets = (rows.to(self._device) for rows in taken)
+        drawn = draws(self._seed, epoch, chosen) if self._augment is not None else None
         ends = [self._end(shard, step) for step in range(steps.start, steps.stop + 1)]
         shares = []
         for step, (start, end) in zip(steps, itertools.pairwise(ends), strict=True):
@@ -111,8 +112,8 @@ class ShardedLoader:
                 part = slice(at - ends[0], min(at + self._micro_batch_size, end) - ends[0])
                 pair = inputs[part], targets[part]
                 # Micro-batch by micro-batch, so that what it mixes within one does not depend on the number of ranks.
-                if self._augment is not None and end > start:
-                    pair = self._augment(*pair, draws(self._seed, epoch, chosen[part]))
+                if self._augment is not None and drawn is not None and end > start:
+                    pair = self._augment(*pair, drawn[part])
                 share.append(MicroBatch(*pair, is_first))
             shares.append(share)
         return shares

@@ -2,18 +2,18 @@
 
 from collections.abc import Collection, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from src.data.loader import MicroBatch
-from src.errors import UserError
 from src.gradients.buffers import Buffers
 from src.gradients.exchange import Exchange
-from src.gradients.step import ClosedForm, Loss, Seed, StepResult, divide
+from src.gradients.step import Autograd, Differentiated, Loss, Seed, StepResult, divide, kind_of, number
 from src.gradients.tree import leaves, merge
 
-Numbers = list[float]
+Numbers = list[Any]  # floats; on a GPU tensors, which are not waited for
 
 
 class Bitwise:
@@ -31,10 +31,10 @@ class Bitwise:
         local: range,
         exchange: Exchange,
         updated: Collection[str] = (),
-        closed_form: ClosedForm | None = None,
+        gradients_of: Differentiated | None = None,
     ) -> None:
-        self._gradients_of = closed_form or self._autograd
-        self._module, self._loss, self._seed, self._local, self._exchange = module, loss, seed, local, exchange
+        self._gradients_of = gradients_of or Autograd(module, loss, "train.sync=bitwise", zeros=True)
+        self._seed, self._local, self._exchange = seed, local, exchange
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._buffers = Buffers(module, updated)
         dtypes = [parameter.dtype for parameter in self._parameters]
@@ -53,8 +53,7 @@ class Bitwise:
         self._others = [pair for pair in pairs if pair[0] is not pair[1]]  # of another type than the sum's
         self._tail = self._total.numel() - self._buffers.length
         self._divided = self._total[: self._tail + self._buffers.floats]
-        self._reentrant_is_refused = False
-        self.name = f"bitwise, {exchange.name}" + ", closed form" * (closed_form is not None)
+        self.name = f"bitwise, {exchange.name}{kind_of(gradients_of)}"
 
     @property
     def waited(self) -> float:
@@ -98,32 +97,12 @@ class Bitwise:
         """(gradients, and what the buffers became; loss, vote and items) of one shard."""
         if self._buffers.length:
             self._buffers.restore()
-        loss, items, gradients = self._gradients_of(batch.inputs, batch.targets)
-        numbers = [loss.item(), vote, float(items)]
+        loss, items, found = self._gradients_of(batch.inputs, batch.targets)
+        gradients = [gradient for gradient in found if gradient is not None]  # none is: they were asked for as zeros
+        numbers = [number(loss), vote, number(items)]
         if self._buffers.length:
             gradients.append(self._buffers.changes(numbers[2], batch.is_first))
         return gradients, numbers
-
-    def _autograd(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor]]:
-        """What a ClosedForm returns."""
-        loss, items = self._loss(self._module, inputs, targets)
-        if not self._reentrant_is_refused:
-            self._refuse_reentrant(loss)
-        return loss, items, list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
-
-    def _refuse_reentrant(self, loss: Tensor) -> None:
-        """Before the first gradient: what is behind such a checkpoint would have none, without a word."""
-        seen, waiting = set(), [loss.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            if node.name() == "CheckpointFunctionBackward":
-                reason = "train.sync=bitwise: the model calls torch.utils.checkpoint with use_reentrant=True"
-                raise UserError(reason, fix="give use_reentrant=False, or use train.sync=ddp")
-            seen.add(node)
-            waiting += [before for before, _ in node.next_functions]
-        self._reentrant_is_refused = True
 
 
 class PartialSums:

@@ -17,9 +17,10 @@ from src.errors import UserError
 from src.gradients.bitwise import Bitwise
 from src.gradients.ddp import DDPGradients, SingleProcess
 from src.gradients.exchange import Backend, Local
+from src.gradients.graph import RecordedGradients
 from src.gradients.shared_file import Unavailable
 from src.gradients.shared_memory import SharedMemory, objection
-from src.gradients.step import ClosedForm, Loss, OwnGradients, Seed, StepResult, in_precision
+from src.gradients.step import Autograd, ClosedForm, Differentiated, Loss, OwnGradients, Seed, StepResult, in_precision
 from src.gradients.tree import Tree
 from src.world.world import World
 
@@ -92,20 +93,35 @@ def build_gradients(
     number, local = local_shards(settings, world)
     loss = in_precision(loss, settings.precision, world.device)
     seed = Seed(settings.seed, world.device, random_modules)
-    around_loss = settings.compile or settings.precision != "float32"
-    closed_form = ClosedForm(module, own_gradients) if own_gradients and not around_loss else None
+    gradients_of = _differentiated(module, loss, settings, own_gradients)
     if world.size == 1:
         return (
-            Bitwise(module, loss, seed, number, local, Local(), updated, closed_form)
+            Bitwise(module, loss, seed, number, local, Local(), updated, gradients_of)
             if settings.sync == "bitwise"
-            else SingleProcess(module, loss, seed, closed_form)
+            else SingleProcess(module, loss, seed, gradients_of)
         )
     tree = tree_of(settings, world.size)
     memory, reason = _shared_memory(settings, world, tree)
     through = memory.name if memory else world.backend + (f" ({reason})" if reason else "")
     if settings.sync == "bitwise":
-        return Bitwise(module, loss, seed, number, local, memory or Backend(world, tree, through), updated, closed_form)
+        exchange = memory or Backend(world, tree, through)
+        return Bitwise(module, loss, seed, number, local, exchange, updated, gradients_of)
     return DDPGradients(module, loss, seed, world, memory, through, stand_in, updated)
+
+
+def _differentiated(
+    module: nn.Module,
+    loss: Loss,
+    settings: schema.Train,
+    own_gradients: OwnGradients | None,
+) -> Differentiated | None:
+    """How a micro-batch is differentiated where not simply by autograd: as the model does, as a CUDA graph, or both."""
+    around_loss = settings.compile or settings.precision != "float32"
+    closed_form = ClosedForm(module, own_gradients) if own_gradients and not around_loss else None
+    if not settings.cuda_graph:
+        return closed_form
+    zeros = settings.sync == "bitwise"
+    return RecordedGradients(closed_form or Autograd(module, loss, "train.cuda_graph=true", zeros=zeros), module)
 
 
 def _refuse_sparse(module: nn.Module) -> None:

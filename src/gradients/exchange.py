@@ -138,7 +138,8 @@ class Backend:
         """((ranks, *rows.shape), the scalars of all blocks): both travel together, as bytes, and so does a note."""
         used = self._most * SCALARS
         numbers = torch.zeros(used + len(self._note), dtype=torch.float64)
-        numbers[: len(scalars) * SCALARS] = torch.tensor(scalars, dtype=torch.float64).view(-1)
+        own = [float(value) for row in scalars for value in row]  # on a GPU it is waited for here, once a step
+        numbers[: len(own)] = torch.tensor(own, dtype=torch.float64)
         numbers[used:] = torch.tensor(self._note, dtype=torch.float64)
         payload = torch.cat([_bytes(numbers).to(rows.device), _bytes(rows)])
         received = payload.new_empty(self._world.size, len(payload))

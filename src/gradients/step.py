@@ -4,11 +4,13 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from src import schema
+from src.errors import UserError
 from src.gradients import votes
 
 GPU_LOOK_STEPS = 16  # on a GPU, asking costs a wait for it
@@ -54,6 +56,13 @@ def divide(gradients: list[Tensor], items: float | Tensor) -> None:
         torch._foreach_div_(gradients, float(items))
 
 
+def number(value: float | Tensor) -> float | Tensor:
+    """A number of the host's; of a GPU's the tensor, in float64, which is not waited for."""
+    if isinstance(value, Tensor):
+        return value.detach().double() if value.is_cuda else value.item()
+    return float(value)
+
+
 def make_repeatable(settings: schema.Train, device: torch.device) -> None:
     """With bitwise on a GPU: only algorithms that compute the same bits twice. Call before the first product.
 
@@ -78,18 +87,70 @@ def in_precision(loss: Loss, precision: str, device: torch.device) -> Loss:
     return autocast
 
 
+class Differentiated(Protocol):
+    """Computes the gradients of a micro-batch and leaves every .grad alone: by autograd, or as the model does."""
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor | None]]:
+        """(sum of the losses, number of items, the sum's gradient for each parameter that is trained).
+
+        A gradient is None where the loss does not depend on the parameter, unless it was asked for as zeros.
+        """
+
+
+class Autograd:
+    """The gradients that torch computes; `zeros` asks for zeros where the loss does not depend on a parameter.
+
+    `setting` is what asks for them this way, for messages.
+    """
+
+    def __init__(self, module: nn.Module, loss: Loss, setting: str, *, zeros: bool) -> None:
+        self._module, self._loss, self._setting, self._zeros = module, loss, setting, zeros
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._reentrant_is_refused = False
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor | None]]:
+        """See Differentiated."""
+        loss, items = self._loss(self._module, inputs, targets)
+        if not self._reentrant_is_refused:
+            self._refuse_reentrant(loss)
+        zeros = self._zeros
+        return loss, items, [*torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=zeros)]
+
+    def _refuse_reentrant(self, loss: Tensor) -> None:
+        """Before the first gradient: what is behind such a checkpoint would have none, without a word."""
+        seen, waiting = set(), [loss.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            if node.name() == "CheckpointFunctionBackward":
+                reason = f"{self._setting}: the model calls torch.utils.checkpoint with use_reentrant=True"
+                raise UserError(reason, fix="give use_reentrant=False, or leave that setting out")
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+        self._reentrant_is_refused = True
+
+
 class ClosedForm:
     """A model's own gradients, in the order of the parameters that are trained."""
+
+    name = "closed form"
 
     def __init__(self, module: nn.Module, gradients: OwnGradients) -> None:
         self._module, self._gradients = module, gradients
         self._names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor]]:
-        """(sum of the losses, number of items, gradients of the sum)."""
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor | None]]:
+        """See Differentiated."""
         with torch.no_grad():
             loss, items, by_name = self._gradients(self._module, inputs, targets)
         return loss, items, [by_name[name] for name in self._names]
+
+
+def kind_of(gradients_of: Differentiated | None) -> str:
+    """For the banner: how a micro-batch is differentiated, where not simply by autograd."""
+    name: str = getattr(gradients_of, "name", "")
+    return f", {name}" if name else ""
 
 
 class Seed:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ def compile_in_place(module: nn.Module, loss: Any, inputs: Tensor, targets: Tens
     resumes. Raises UserError where there is no compiler, or where it fails.
     """
     _need_compiler(inputs.device)
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # advice that would change float32's bits
     module.compile(dynamic=False)
     try:
         with torch.no_grad():

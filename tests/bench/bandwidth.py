@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import torch
 
-from tests.bench.page import conditions, listed, write
+from tests.bench.page import conditions, table, write
 
 SIZES = (4, 40)  # MB: a gradient of 1 and of 10 million float32
 ROUNDS = 60
 
 
 def main() -> None:
-    """Measure and write docs/benchmarks.md."""
+    """Measure and write docs/ranks.md."""
     rows = []
     for size in SIZES:
         for processes in (1, 2):
@@ -21,8 +21,8 @@ def main() -> None:
                 found = pool.map(measured, [size] * processes, chunksize=1)
             rates = [f"{sum(rate[at] for rate in found):.1f}" for at in range(2)]
             rows.append([f"{size} MB in {processes} process(es)", *rates])
-    text = conditions(f"bytes read and written a second of processor time, the best of {ROUNDS} rounds", "\n")
-    write("bandwidth", text + listed("GB/s in all, copied / added", rows))
+    text = conditions(f"bytes read and written a second of processor time, the best of {ROUNDS} rounds")
+    write("bandwidth", text + table(["arrays of", "copied, GB/s", "added, GB/s"], rows))
 
 
 def measured(megabytes: int) -> tuple[float, float]:

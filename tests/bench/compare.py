@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench.page import conditions, listed, table, write
+from tests.bench.page import conditions, table, write
 
 ROOT = Path(__file__).parent.parent.parent
 JOB = "this job"
@@ -65,10 +65,7 @@ def main() -> None:
             print(f"{turn + 1}/{chosen.rounds} {entry.name:32} {entry.ranks} ranks  ", end="")
             print(f"{entry.rates[-1]:9,.0f} samples/s  {entry.seconds[-1]:6.1f} s", flush=True)
     what = f"{chosen.epochs} epoch(s), medians of {chosen.rounds} turns"
-    if chosen.section == "peers":
-        write(chosen.section, conditions(what) + result(entries))
-    else:
-        write(chosen.section, conditions(what, "\n") + brief(entries))
+    write(chosen.section, conditions(what) + result(entries))
 
 
 def contestants(root: str, epochs: int) -> list[Entry]:
@@ -143,15 +140,6 @@ def result(entries: list[Entry]) -> str:
         own = [str(entry.ranks), entry.name, f"{entry.rate:,.0f}", f"{entry.wall:.1f}", str(entry.correct or "")]
         rows.append([*own, *winners])
     return table(["ranks", "who", "samples/s", "command to exit, s", "correct", "faster steps", "sooner done"], rows)
-
-
-def brief(entries: list[Entry]) -> str:
-    """A few contestants, as a sentence."""
-    rows = [
-        [f"{entry.ranks} rank(s), {entry.name}", f"{entry.rate:,.0f}", f"{entry.wall:.1f}", str(entry.correct or "")]
-        for entry in sorted(entries, key=lambda entry: (entry.ranks, entry.rate))
-    ]
-    return listed("samples/s / seconds from command to exit / correct", rows)
 
 
 def winner(ratio: float) -> str:

@@ -1,4 +1,4 @@
-"""What a further rank costs in memory, and what a larger data set costs in time: into docs/benchmarks.md."""
+"""What a further rank costs in memory, and what a larger data set costs in time: into docs/memory.md."""
 
 import argparse
 import os
@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 from tests.bench.compare import Entry, take_turn
-from tests.bench.page import conditions, listed, write
+from tests.bench.page import conditions, table, write
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TIMES = (1, 10, 100)
 TORCH = "import time, torch, torch.distributed; from torch.utils.data import DistributedSampler; "
-IDLE = {"bitwise": TORCH + "time.sleep(60)", "ddp": TORCH + "import torch._dynamo; time.sleep(60)"}
+IDLE = TORCH + "import torch.nn.parallel; time.sleep(60)"
 
 
 def main() -> None:
@@ -28,11 +28,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         memory = [memory_row(sync, chosen.root, Path(folder)) for sync in ("bitwise", "ddp")]
         growth = growth_rows(Path(chosen.root) / "MNIST" / "raw", Path(folder), chosen.rounds)
-    text = conditions(f"medians of {chosen.rounds} turns", "\n")
-    alone = "a process that has imported the same parts of torch and nothing else / the job's own"
-    text += listed(f"MB of private memory of a rank while it trains / of {alone}", memory)
-    grown = "The data set grows (MNIST repeated in IDX files), 1 rank, times MNIST: samples / us per step / to MNIST"
-    write("growth", text + listed(grown, growth))
+    text = conditions(f"1 rank where not said otherwise; medians of {chosen.rounds} turns")
+    own = ["private memory of one of 4 ranks, MB", "while it trains", "torch imported, nothing else", "the job's own"]
+    grown = ["MNIST, repeated in IDX files", "samples", "us a step", "to MNIST"]
+    write("growth", text + table(own, memory) + "\n" + table(grown, growth))
 
 
 def memory_row(sync: str, root: str, folder: Path) -> list[str]:
@@ -40,7 +39,7 @@ def memory_row(sync: str, root: str, folder: Path) -> list[str]:
     settings = [f"data.root={root}", f"run.root={folder}", f"run.name={sync}", "train.epochs=1000"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=4", "-m", "src.train"]
     job = start([*command, *settings, f"train.sync={sync}", "track.wandb=disabled", "checkpoint.every_epochs=0"])
-    idle = start([sys.executable, "-c", IDLE[sync]])
+    idle = start([sys.executable, "-c", IDLE])
     time.sleep(20)
     ranks = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
     used, base = private(ranks[-1]), private(str(idle.pid))
@@ -70,7 +69,7 @@ def growth_rows(raw: Path, folder: Path, rounds: int) -> list[list[str]]:
             take_turn(one)
     steps = {times: 64e6 / statistics.median(one.rates) for times, one in entries.items()}
     return [
-        [str(times), f"{60_000 * times:,}", f"{step:.0f}", f"{step / steps[1]:.2f}"] for times, step in steps.items()
+        [f"{times} x", f"{60_000 * times:,}", f"{step:.0f}", f"{step / steps[1]:.2f}"] for times, step in steps.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: text by hand, and sections that the bench commands replace."""
+"""The pages of figures: text by hand, and sections that the bench commands replace."""
 
 import platform
 import re
@@ -6,17 +6,19 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "benchmarks.md"
+NAMES = ("benchmarks.md", "ranks.md", "memory.md", "gpus.md")
+PAGES = [Path(__file__).parent.parent.parent / "docs" / name for name in NAMES]
 
 
 def write(section: str, text: str) -> None:
-    """Replace what stands between the section's marks, and print it."""
+    """Replace what stands between the section's marks, on the page that has it, and print it."""
     print(text)
     begin, end = f"<!-- {section} -->\n", f"<!-- end of {section} -->"
-    page = PAGE.read_text()
-    if begin not in page:
-        raise SystemExit(f"{PAGE.name} has no section {section}")
-    PAGE.write_text(re.sub(f"{begin}.*?{end}", lambda _: begin + text + end, page, flags=re.DOTALL))
+    for page in PAGES:
+        if begin in (before := page.read_text()):
+            page.write_text(re.sub(f"{begin}.*?{end}", lambda _: begin + text + end, before, flags=re.DOTALL))
+            return
+    raise SystemExit(f"no page in docs/ has a section {section}")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -25,14 +27,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def listed(what: str, rows: list[list[str]]) -> str:
-    """A table that is too small for one, as a sentence: of each row its name and its values."""
-    return f"{what}: " + "; ".join(f"{name} {' / '.join(values)}" for name, *values in rows) + ".\n"
-
-
-def conditions(what: str, end: str = "\n\n") -> str:
+def conditions(what: str) -> str:
     """Machine, versions and date, in a line."""
-    return f"{date.today()}; {processor()}; {versions()}; {what}.{end}"
+    return f"{date.today()}; {processor()}; {versions()}; {what}.\n\n"
 
 
 def processor() -> str:

@@ -15,7 +15,7 @@ from src import config, train
 from src.data.order import Permutation
 from src.job import Job, prepare
 from src.world.world import World
-from tests.bench.page import conditions, listed, write
+from tests.bench.page import conditions, table, write
 
 EPOCHS, STEPS = 3, 938
 Spent = dict[str, list[float]]  # by part: seconds of processor time, seconds
@@ -45,8 +45,8 @@ def main() -> None:
         bars.append(clocked(chosen.root, True))
     rows = [row(text, logs, part) for part, text in PARTS.items()]
     rows.insert(-1, row("... and the progress bar of a terminal instead", bars, "console"))
-    text = conditions(f"1 rank, default recipe, {EPOCHS} epochs, medians of {chosen.rounds} turns", "\n")
-    write("profile", text + listed("us of a step / ms of an epoch / ms of an epoch, waits included", rows))
+    text = conditions(f"1 rank, default recipe, {EPOCHS} epochs, medians of {chosen.rounds} turns")
+    write("profile", text + table(["part", "us of a step", "ms of an epoch", "... with waits"], rows))
 
 
 def row(text: str, turns: list[Spent], part: str) -> list[str]:

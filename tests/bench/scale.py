@@ -10,17 +10,17 @@ from typing import Any
 from src.drill.workloads import WORKLOADS
 from tests.bench import wider
 from tests.bench.compare import Entry, job, take_turn
-from tests.bench.page import conditions, listed, table, write
+from tests.bench.page import conditions, table, write
 
 RANKS = (1, 2, 4, 8)
 CHANGING = ("samples_per_second", "waiting_seconds", "world_size")  # of status.json
 
 
-HEAD = "train.sync and ranks, samples/s / time waiting / correct / SHA-256 of the weights"
+HEAD = ["train.sync and ranks", "samples/s", "time waiting", "correct", "SHA-256 of the weights"]
 
 
 def main() -> None:
-    """Measure in turns and write docs/benchmarks.md."""
+    """Measure in turns and write docs/ranks.md."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", default="data", help="torchvision's data folder, with MNIST in it")
     parser.add_argument("--rounds", type=int, default=3)
@@ -36,7 +36,7 @@ def main() -> None:
     rows = [row(entry, facts[number]) for number, entry in enumerate(entries)]
     hashes = {str(facts[number][0]["weights_sha256"]) for number in range(len(RANKS), 2 * len(RANKS))}
     found = f"bitwise: {len(hashes)} hash(es) on {', '.join(map(str, RANKS))} ranks"
-    write("scale", conditions(f"1 epoch, medians of {chosen.rounds} turns; {found}", "\n") + listed(HEAD, rows))
+    write("scale", conditions(f"1 epoch, medians of {chosen.rounds} turns; {found}") + table(HEAD, rows))
     wider.measure(chosen.root, chosen.rounds)
 
 
@@ -64,7 +64,7 @@ def row(entry: Entry, found: list[dict[str, Any]]) -> list[str]:
         f"{rate:,.0f}",
         f"{share:.0%}",
         f"{first['correct']}",
-        f"`{first['weights_sha256']}`",
+        f"`{first['weights_sha256'][:32]}`",
     ]
 
 

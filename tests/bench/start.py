@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.bench.compare import ENVIRONMENT, ROOT
-from tests.bench.page import conditions, listed, write
+from tests.bench.page import conditions, table, write
 from tests.helpers.processes import environment, family
 
 RANKS = (2, 4)
@@ -52,9 +52,9 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     chosen = parser.parse_args()
     data = [f"data.root={chosen.root}", f"data.name={chosen.data}", "data.fallback=none", "track.wandb=disabled"]
-    text = conditions(f"1 epoch, {chosen.rounds} turns, from command to exit", "\n") + starts(data, chosen.rounds)
+    text = conditions(f"1 epoch, {chosen.rounds} turns, from command to exit") + starts(data, chosen.rounds)
     write("start", text)
-    text = conditions(f"`kill -9` of one of 4 ranks, {chosen.rounds} turns", "\n") + restarts(data, chosen.rounds)
+    text = conditions(f"`kill -9` of one of 4 ranks, {chosen.rounds} turns") + restarts(data, chosen.rounds)
     write("restart", text)
 
 
@@ -73,7 +73,7 @@ def starts(data: list[str], rounds: int) -> str:
         walls, cores = zip(*turns, strict=True)
         low, middle, core = min(walls), statistics.median(walls), min(cores)
         rows.append([f"{ranks} ranks with {name}", f"{low:.1f}", f"{middle:.1f}", f"{core:.1f}"])
-    return listed("Seconds, least / median / processor time", rows)
+    return table(["", "least, s", "median, s", "processor time, s"], rows)
 
 
 def command(module: str, ranks: int, settings: list[str], *options: str) -> list[str]:
@@ -96,7 +96,7 @@ def restarts(data: list[str], rounds: int) -> str:
     rows = [[what, f"{a:.0f}", f"{b:.0f}"] for (_, _, what), a, b in zip(RESTART, least, middle, strict=True)]
     totals = [sum(turn) for turn in turns]
     rows.append(["**from the kill to the next step**", f"{min(totals):.0f}", f"{statistics.median(totals):.0f}"])
-    return listed("Quickest turn / median, ms", rows)
+    return table(["what passes", "quickest turn, ms", "median, ms"], rows)
 
 
 def restart(data: list[str]) -> list[float]:

@@ -31,7 +31,7 @@ def main() -> None:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         del os.environ[name]
     turns = f"log.every=100, {EPOCHS} epochs by ranks, medians of {chosen.rounds} turns" if chosen.rounds else "1 rank"
-    text = conditions(turns, "\n") + processor_time(chosen.root)
+    text = conditions(turns) + processor_time(chosen.root)
     if chosen.rounds:
         head = ["ranks", "track.wandb", "samples/s", "cost in training", "seconds more, start to exit"]
         text += "\n" + table(head, in_turns(chosen.root, chosen.rounds))

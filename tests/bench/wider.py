@@ -16,7 +16,7 @@ from src.data.loader import ShardedLoader
 from src.gradients import build as gradients
 from src.optimizer import Optimizer
 from src.world.world import World
-from tests.bench.page import conditions, listed, write
+from tests.bench.page import conditions, table, write
 from tests.helpers.bare_models import SPEC, logistic
 from tests.helpers.ranks import in_world
 
@@ -34,7 +34,7 @@ WAYS = {
 
 
 def measure(root: str, rounds: int) -> None:
-    """Measure in turns and write docs/benchmarks.md."""
+    """Measure in turns and write docs/ranks.md."""
     rates: dict[tuple[int, str], list[float]] = {}
     for _ in range(rounds):
         for width, (way, (ranks, settings)) in itertools.product(WIDTHS, WAYS.items()):
@@ -49,8 +49,8 @@ def measure(root: str, rounds: int) -> None:
         ]
         for width, gain in gains.items()
     ]
-    text = conditions(f"samples/s, medians of {rounds} turns; gain: 2 ranks beside 1", "\n")
-    write("wider", text + listed(" / ".join([*WAYS, "gain"]), rows) + statement(gains))
+    text = conditions(f"samples/s, medians of {rounds} turns; gain: 2 ranks beside 1")
+    write("wider", text + table(["samples/s", *WAYS, "gain"], rows) + "\n" + statement(gains))
 
 
 def batch(width: int) -> int:
