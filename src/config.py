@@ -118,7 +118,8 @@ def help_text(arguments: list[str]) -> str:
     """
     names = [value for name, _, value in (argument.partition("=") for argument in arguments) if name == "model.name"]
     model = Model(name=names[-1]) if names else Model()
-    lines = ["torchrun --nproc_per_node=4 -m src.train [--dry-run] [config=FILE.yaml] [key=value ...]", ""]
+    rest = "[--dry-run] [config=FILE.yaml] [key=value ...]"
+    lines = [f"torchrun --nproc_per_node=4 -m src.train {rest}", f"launch/local.sh [ranks] {rest}", ""]
     lines += [f"  {DRY_RUN:27} say what would happen, after a few steps in memory; write nothing", ""]
     for name, setting in keys_of(model).items():
         allowed = "|".join(setting.metadata.get("choices", ())) or TYPE_NAMES[setting.type]

@@ -111,18 +111,20 @@ class Train:
         choices=("float32", "bfloat16"),
         fingerprinted=True,
     )
-    compile: bool = key(False, "compile the model with torch.compile, which takes a C++ compiler", fingerprinted=True)
+    compile: bool = key(False, "compile the model with torch.compile, which needs a C++ compiler", fingerprinted=True)
     cuda_graph: bool = key(False, "GPU: replay a step's kernels instead of launching each, which helps small models")
     exchange: str = key(
         "auto",
         "how CPU ranks sum gradients: auto = shared memory where it works, else gloo",
         choices=("auto", "shared_memory", "backend"),
     )
-    device: str = key("auto", "auto = a GPU for each rank if there are enough", choices=("auto", "cpu", "cuda"))
+    device: str = key(
+        "auto", "auto = a GPU for each rank if there are enough, else the CPU", choices=("auto", "cpu", "cuda")
+    )
     threads: int = key(1, "CPU threads per rank; more is slower for a small model", minimum=1, below=4097)
     timeout_seconds: float = key(300.0, "longest wait for another rank before the job fails", minimum=1, below=LONGEST)
     max_minutes: float = key(0.0, "save and stop after so many minutes; 0 = no limit", minimum=0)
-    rehearsal: bool = key(True, "before the first step, try all that will happen to the model on a few samples")
+    rehearsal: bool = key(True, "before the first step, try a step, an evaluation and a save on a few samples")
 
 
 @dataclass
@@ -208,15 +210,15 @@ class Track:
 
     wandb: str = key(
         "auto",
-        "auto = online if a key is set up, else offline",
+        "auto = online if an API key is set up, else offline",
         choices=("auto", "online", "offline", "disabled"),
     )
-    project: str = key("distributed-training-job", "project")
-    entity: str = key("", "user or team; empty = the key's own")
-    group: str = key("", "group of runs")
-    tags: list[str] = key([], "tags")
-    notes: str = key("", "notes")
-    timeout_seconds: float = key(30.0, "longest that tracking may delay the start or the end", above=0, below=LONGEST)
+    project: str = key("distributed-training-job", "W&B project")
+    entity: str = key("", "W&B user or team; empty = the API key's own")
+    group: str = key("", "W&B group, under which it shows runs together")
+    tags: list[str] = key([], "W&B tags")
+    notes: str = key("", "W&B notes: a text shown with the run")
+    timeout_seconds: float = key(30.0, "longest wait for W&B at the start and at the end", above=0, below=LONGEST)
 
 
 @dataclass

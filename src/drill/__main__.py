@@ -103,11 +103,15 @@ def run(names: list[str], seed: int, model: str) -> Iterator[tuple[Result, str]]
 
 def main() -> None:
     """Print a row for each scenario; exit with 1 if one failed."""
-    parser = argparse.ArgumentParser(prog="python -m src.drill", description=__doc__)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m src.drill", description=__doc__, formatter_class=raw)
     parser.add_argument("--model", default="logistic", choices=list(WORKLOADS), help="what is trained")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each scenario")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random steps and ranks")
-    parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS), metavar="NAME")
+    only = f"scenarios, instead of all: {', '.join(SCENARIOS)}"
+    parser.add_argument(
+        "--only", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS), metavar="NAME", help=only
+    )
     chosen = parser.parse_args()
     with one_line_errors():
         interrupts.exit_on_signal()

@@ -89,7 +89,7 @@ class Model:
     def _raised(self, error: Exception) -> bool:
         """Whether the model's file raised the error by a `raise` of its own, and not something that it called."""
         last = traceback.extract_tb(error.__traceback__)[-1]
-        return Path(last.filename) == self.path and str(last.line).startswith("raise ")
+        return last.filename == self.module.__file__ and str(last.line).startswith("raise ")
 
     def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor]:
         """(sum of the losses over the items, number of items)."""
