@@ -159,3 +159,30 @@ def test_the_settings_that_start_no_other_run() -> None:
     )
     sometimes = {name for words in kinds for name in fingerprint.shaping(config.parse(words))}
     assert listed == never - (sometimes - {"train.epochs"})
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(module, command) of each of the project's commands, in a block or within a sentence."""
+    pattern = r"python -m ((?:src|launch)\.\w+)((?: [^`#|\n]+)?)"
+    for text in PAGES.values():
+        for module, rest in re.findall(pattern, text.replace("\\\n", " ")):
+            if module not in ("src.train", "launch.torchrun"):  # they have no options of their own, or torchrun's
+                yield module, rest.strip()
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _ in commands()}))
+def test_the_options_of_a_command_exist(module: str) -> None:
+    asked = {option for one, rest in commands() if one == module for option in re.findall(r"(?<!\S)--[a-z-]+", rest)}
+    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert asked <= set(re.findall(r"--[a-z-]+", done.stdout)), done.stdout
+
+
+@pytest.mark.parametrize(
+    "rest", sorted({rest for module, rest in commands() if module == "launch.submit" and "nodes" in rest})
+)
+def test_a_submission_prints_its_script(rest: str, tmp_path: Path) -> None:
+    words = [word for word in shlex.split(rest.partition(",")[0]) if word not in ("key=value", "...")]
+    command = [sys.executable, "-m", "launch.submit", *words, "--dry-run", f"run.root={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "#SBATCH --nodes=2" in done.stdout
