@@ -107,7 +107,11 @@ def test_the_settings_of_a_command_are_right(page: str, command: str, tmp_path: 
 
 @pytest.mark.parametrize(
     "command",
-    [command for page, command in sorted(set(shown())) if page == "docs/your-data.md"]
+    [
+        pytest.param(command, marks=[pytest.mark.slow(seconds=8)] if "transformer.yaml" in command else [])
+        for page, command in sorted(set(shown()))
+        if page == "docs/your-data.md"
+    ]
     + re.findall(r"^    (python -m src\.data .*)$", PAGES["docs/your-data.md"], re.MULTILINE),
 )
 def test_the_commands_for_your_data_work(command: str, tmp_path: Path) -> None:
