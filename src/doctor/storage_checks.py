@@ -82,12 +82,13 @@ def _pictures(chosen: schema.Data, converted: Path) -> Finding:
     ready, count = image_folder.state(chosen)
     if ready:
         return green(f"folder: {count:,} pictures in {chosen.root}, converted in {converted}")
+    sides = f" data.image_size={chosen.image_size}" if chosen.image_size else ""
     if not os.access(existing(converted), os.W_OK):
-        fix = f"python -m src.data import {chosen.root} --to FOLDER"
+        fix = f"python -m src.data import {chosen.root} --to FOLDER{sides}"
         return red(f"data.root={chosen.root}: {existing(converted)} is not writable", fix)
     return yellow(
         f"folder: {count:,} pictures in {chosen.root} will be converted into {converted}",
-        f"no action needed; python -m src.data import {chosen.root} does it before the job",
+        f"no action needed; python -m src.data import {chosen.root}{sides} does it before the job",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, counted, table, write
 
 SIZES = (4, 40)  # MB: a gradient of 1 and of 10 million float32
 ROUNDS = 60
@@ -20,7 +20,7 @@ def main() -> None:
             with multiprocessing.get_context("fork").Pool(processes) as pool:
                 found = pool.map(measured, [size] * processes, chunksize=1)
             rates = [f"{sum(rate[at] for rate in found):.1f}" for at in range(2)]
-            rows.append([f"{size} MB in {processes} process(es)", *rates])
+            rows.append([f"{size} MB in {counted(processes, 'process', 'es')}", *rates])
     text = conditions(f"bytes read and written a second of processor time, the best of {ROUNDS} rounds")
     write("bandwidth", text + table(["arrays of", "copied, GB/s", "added, GB/s"], rows))
 

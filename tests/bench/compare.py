@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, counted, table, write
 
 ROOT = Path(__file__).parent.parent.parent
 JOB = "this job"
@@ -64,7 +64,7 @@ def main() -> None:
             take_turn(entry)
             print(f"{turn + 1}/{chosen.rounds} {entry.name:32} {entry.ranks} ranks  ", end="")
             print(f"{entry.rates[-1]:9,.0f} samples/s  {entry.seconds[-1]:6.1f} s", flush=True)
-    what = f"{chosen.epochs} epoch(s), medians of {chosen.rounds} turns"
+    what = f"{counted(chosen.epochs, 'epoch')}, medians of {counted(chosen.rounds, 'turn')}"
     write(chosen.section, conditions(what) + result(entries))
 
 

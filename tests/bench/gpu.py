@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, counted, table, write
 
 ROOT = Path(__file__).parent.parent.parent
 JOB = "this job"
@@ -99,7 +99,7 @@ def result(found: dict[tuple[str, str], list[tuple[float, float]]], rounds: int)
         ratio = "" if who not in LOOPS else f"{ours / rate:.2f} x"
         rows.append([workload, who, f"{rate:,.0f}", ratio, f"{seconds:.1f}"])
     head = ["workload", "who", "samples/s after the first epoch", "this job", "command to exit, s"]
-    where = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; medians of {rounds} turn(s)"
+    where = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; medians of {counted(rounds, 'turn')}"
     return conditions(where) + table(head, rows)
 
 

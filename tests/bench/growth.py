@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.bench.compare import Entry, take_turn
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, counted, table, write
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         memory = [memory_row(sync, chosen.root, Path(folder)) for sync in ("bitwise", "ddp")]
         growth = growth_rows(Path(chosen.root) / "MNIST" / "raw", Path(folder), chosen.rounds)
-    text = conditions(f"1 rank where not said otherwise; medians of {chosen.rounds} turns")
+    text = conditions(f"1 rank where not said otherwise; medians of {counted(chosen.rounds, 'turn')}")
     own = ["private memory of one of 4 ranks, MB", "while it trains", "torch imported, nothing else", "the job's own"]
     grown = ["MNIST, repeated in IDX files", "samples", "us a step", "to MNIST"]
     write("growth", text + table(own, memory) + "\n" + table(grown, growth))

@@ -27,6 +27,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def counted(number: int, thing: str, plural: str = "s") -> str:
+    """ "1 turn", "3 turns"."""
+    return f"{number} {thing}{'' if number == 1 else plural}"
+
+
 def conditions(what: str) -> str:
     """Machine, versions and date, in a line."""
     return f"{date.today()}; {processor()}; {versions()}; {what}.\n\n"

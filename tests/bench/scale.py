@@ -10,7 +10,7 @@ from typing import Any
 from src.drill.workloads import WORKLOADS
 from tests.bench import wider
 from tests.bench.compare import Entry, job, take_turn
-from tests.bench.page import conditions, table, write
+from tests.bench.page import conditions, counted, table, write
 
 RANKS = (1, 2, 4, 8)
 CHANGING = ("samples_per_second", "waiting_seconds", "world_size")  # of status.json
@@ -35,7 +35,7 @@ def main() -> None:
             facts.setdefault(number, []).append(take_turn(entry))
     rows = [row(entry, facts[number]) for number, entry in enumerate(entries)]
     hashes = {str(facts[number][0]["weights_sha256"]) for number in range(len(RANKS), 2 * len(RANKS))}
-    found = f"bitwise: {len(hashes)} hash(es) on {', '.join(map(str, RANKS))} ranks"
+    found = f"bitwise: {counted(len(hashes), 'hash', 'es')} on {', '.join(map(str, RANKS))} ranks"
     write("scale", conditions(f"1 epoch, medians of {chosen.rounds} turns; {found}") + table(HEAD, rows))
     wider.measure(chosen.root, chosen.rounds)
 

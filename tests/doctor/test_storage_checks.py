@@ -82,7 +82,7 @@ def test_a_folder_of_pictures_before_and_after_its_conversion(tmp_path: Path) ->
         "yellow",
         f"folder: 39 pictures in {tmp_path} will be converted into {tmp_path}/converted/16",
     )
-    assert f"python -m src.data import {tmp_path} does it" in found.fix
+    assert f"python -m src.data import {tmp_path} data.image_size=16 does it" in found.fix
     assert not (tmp_path / "converted").exists()
     assert "may take" in asked("disk", *settings).message
     assert image_folder.assumed(planned(*settings).settings.data).shape == (3, 16, 16)
