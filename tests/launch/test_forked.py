@@ -269,6 +269,21 @@ def test_a_process_s_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asleep.wait(60) == -signal.SIGTERM
 
 
+def test_what_was_printed_before_is_printed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork has a copy of what the buffer holds."""
+
+    def run() -> NoReturn:
+        sys.stdout.flush()
+        os._exit(0)
+
+    with (tmp_path / "output").open("w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        print("once")
+        assert forked.Process(forked.fork(run)).wait(60) == 0
+        monkeypatch.undo()
+    assert (tmp_path / "output").read_text() == "once\n"
+
+
 def test_no_more_processes_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fork() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
