@@ -80,7 +80,8 @@ def test_a_folder_that_is_removed_before_it_is_locked_is_made_anew(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By another process that starts at this moment, and takes it for an orphan."""
-    original, removed = fcntl.flock, []
+    removed: list[Path] = []
+    original = fcntl.flock
 
     def flock(handle: int, operation: int) -> None:
         if not removed:
