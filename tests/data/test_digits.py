@@ -17,15 +17,14 @@ from src.data import digits, download, idx, remembered, strokes
 from src.errors import UserError
 from src.world.world import World
 from tests.helpers.bare_models import SPEC, logistic
-from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT
 
 Split = tuple[strokes.Bytes, strokes.Bytes]
 
 
 @pytest.fixture(scope="session")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_once(tmp_path_factory, "digits", lambda folder: digits.write(folder / "raw")) / "raw"
+def raw(rendered: Path) -> Path:
+    return rendered / "digits" / "raw"
 
 
 @pytest.fixture(scope="module")
