@@ -84,7 +84,7 @@ def command(project: Path, *words: str) -> str:
             env=os.environ | variables,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=240,
         )
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
     return done.stdout
