@@ -8,6 +8,7 @@ import torch
 
 from src import schema
 from src.data import dataset as data
+from src.data import digits
 from src.errors import Unreachable, UserError
 from tests.helpers import strangers as strangers_room
 from tests.helpers.data_sets import mnist_mirrors, write_data_set
@@ -38,6 +39,12 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> str:
         return str(made_once(tmp_path_factory, "mnist", fetch))
     except (UserError, Unreachable) as error:
         pytest.skip(f"no MNIST: {error}")
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data.root of the embedded digits."""
+    return made_once(tmp_path_factory, "rendered", lambda folder: digits.write(folder / "digits" / "raw"))
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,8 @@ def test_one_hash(settings: tuple[str, ...], tmp_path: Path) -> None:
 
 @pytest.mark.slow(seconds=60)
 @pytest.mark.parametrize("model", sorted(WORKLOADS))
-def test_one_hash_of_each_model_of_the_tree(model: str, tmp_path: Path) -> None:
-    settings = (*WORKLOADS[model].settings, f"data.root={tmp_path / 'data'}", "train.max_steps=23", "log.every=2")
+def test_one_hash_of_each_model_of_the_tree(model: str, rendered: Path, tmp_path: Path) -> None:
+    settings = (*WORKLOADS[model].settings, f"data.root={rendered}", "train.max_steps=23", "log.every=2")
     names = [one for one in settings if one.startswith("model.name")] or ["model.name=logistic"]
     jobs = [good_job(ranks, tmp_path, *settings, *names, f"run.name={ranks}") for ranks in (1, 2, 3, 5, 8)]
     first = results(jobs[0])

@@ -109,6 +109,7 @@ def test_what_is_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "good").symlink_to("a")
     files.make_folder(tmp_path / "good" / "c")
     assert (tmp_path / "a" / "c").is_dir()
+    assert files.in_the_way(tmp_path / "good") == files.in_the_way(tmp_path / "none") == ""
     (tmp_path / "dangling").symlink_to("/nowhere/at/all")
     (tmp_path / "file").touch()
     for folder, problem in (

@@ -16,7 +16,7 @@ import pytest
 from src import interrupts
 from src.drill.scenarios import alive
 from src.run import jsonl
-from src.run.layout import newest_first, read_status
+from src.run.layout import StopReason, newest_first, read_status
 from tests.helpers.ranks import ROOT, Forked, Job, fork, good_job, start_job, torchrun
 from tests.helpers.terminals import terminal
 
@@ -348,3 +348,17 @@ def test_what_is_written_beside_the_steps_may_take_longer(tmp_path: Path, monkey
 def test_a_start_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = stuck(tmp_path, monkeypatch, lambda stop: time.sleep(2))
     assert (job.codes, job.values) == ([0], ["SIGTERM"]), job.output
+
+
+def test_the_first_reason_to_stop_is_the_one_that_is_told(tmp_path: Path) -> None:
+    """Slurm's time is over, and then it sends its signal."""
+
+    def work() -> str:
+        stop = interrupts.Interrupts(tmp_path / "STOP", 0)
+        stop.reason = StopReason.SLURM_TIME_LIMIT
+        os.kill(os.getpid(), signal.SIGUSR1)
+        while not stop._signalled:
+            time.sleep(0.01)
+        return str(stop.reason)
+
+    assert fork(1, work, tmp_path).values == [str(StopReason.SLURM_TIME_LIMIT)]

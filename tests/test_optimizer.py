@@ -170,6 +170,18 @@ def test_clipping_is_torchs_and_the_norm_is_kept(limit: float) -> None:
     torch.testing.assert_close(mine.weight.grad, other.weight.grad)
 
 
+def test_a_gradient_of_a_tiny_norm_is_clipped_as_torch_does() -> None:
+    """Which adds 1e-6 to the norm that it divides by."""
+    mine, other = (nn.Parameter(torch.zeros(4)) for _ in range(2))
+    for parameter in (mine, other):
+        parameter.grad = torch.full((4,), 1e-6)
+    nn.utils.clip_grad_norm_([other], 1e-6)
+    module = nn.ParameterList([mine])
+    made("clip_norm=1e-6", module=module).step(0, StepResult(1.0, 0.0, 1.0))
+    assert mine.grad is not None
+    torch.testing.assert_close(mine.grad, other.grad, rtol=1e-5, atol=0)
+
+
 def test_without_clipping_no_norm_is_computed() -> None:
     module = nn.Linear(7, 3)
     module(torch.ones(2, 7)).sum().backward()

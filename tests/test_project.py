@@ -108,7 +108,7 @@ COMMANDS = ("train", "evaluate", "export", "predict", "report", "status", "track
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_does_not_import_torch_and_can_be_read(name: str) -> None:
     command = [sys.executable, "-X", "importtime", "-m", f"src.{name}", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert re.findall(r"\| +(torch|PIL|wandb)$", done.stderr, re.MULTILINE) == []
     lines = [line for line in done.stdout.splitlines() if line]
     assert len(lines) > 4
@@ -125,7 +125,7 @@ def test_a_command_may_be_named_by_its_file(name: str, tmp_path: Path) -> None:
     file = ROOT / name if (ROOT / name).is_dir() else ROOT / f"{name}.py"
     help_wanted = ["-m", "src.train", "--help"] if name == "launch/torchrun" else ["--help"]
     command = [sys.executable, str(file), *help_wanted]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) > 4
 

@@ -110,7 +110,7 @@ def test_watch_ends_without_an_error_message(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 120)[0]
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=120)
+        out, errors = process.communicate(timeout=240)
     assert (process.returncode, errors) == (130, b"")
     assert out.startswith(b"run  state")  # no escape codes into a log
     with subprocess.Popen(watch, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -119,4 +119,4 @@ def test_watch_ends_without_an_error_message(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == b""
-        assert process.wait(timeout=120) == 141
+        assert process.wait(timeout=240) == 141

@@ -1,6 +1,8 @@
 """The temporary folder of a process: nothing is left in TMPDIR by any end, and after a kill by the next start."""
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def python(code: str) -> int:
-    done = subprocess.run([sys.executable, "-c", START + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", START + code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert "Traceback" not in done.stderr
     return done.returncode
 
@@ -72,6 +74,25 @@ def test_only_folders_of_dead_processes_are_removed(folder: Path) -> None:
 
     assert fork(1, work, folder.parent).values == [f"{temporary.LOCK} mine"]
     assert (theirs / "image.png").exists()
+
+
+def test_a_folder_that_is_removed_before_it_is_locked_is_made_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another process that starts at this moment, and takes it for an orphan."""
+    removed: list[Path] = []
+    original = fcntl.flock
+
+    def flock(handle: int, operation: int) -> None:
+        if not removed:
+            removed.append(Path(os.readlink(f"/proc/self/fd/{handle}")).parent)
+            shutil.rmtree(removed[0])
+        original(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    made = temporary._make(folder)
+    assert made.is_dir()
+    assert removed[0] != made
 
 
 def test_a_child_s_folder_is_beside_its_parent_s(folder: Path) -> None:

@@ -254,7 +254,7 @@ def test_one_process_without_torchrun(small: str, tmp_path: Path) -> None:
 
 def test_the_output_under_torchrun_is_the_job_s_alone(small: str, tmp_path: Path) -> None:
     job = torchrun(2, "data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "train.epochs=1", "log.seconds=0")
-    output, _ = job.communicate(timeout=100)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode == 0, output
     starts = (
         "training on",
@@ -280,7 +280,7 @@ def test_the_output_under_torchrun_is_the_job_s_alone(small: str, tmp_path: Path
 
 def test_a_mistake_under_torchrun_is_in_its_last_lines(tmp_path: Path) -> None:
     job = torchrun(2, "optim.lr=-1", f"run.root={tmp_path}")
-    output, _ = job.communicate(timeout=100)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode != 0
     assert output.count("error: optim.lr=-1: must be above 0\n") == 1
     assert "optim.lr=-1: must be above 0" in output[-1200:]

@@ -14,6 +14,7 @@ import pytest
 
 from src.run import jsonl
 from src.run.layout import read_status
+from tests.helpers import commands
 from tests.helpers.data_sets import mnist_mirrors
 from tests.helpers.ranks import ROOT
 
@@ -72,15 +73,19 @@ def project(tmp_path: Path) -> Path:
 
 
 def command(project: Path, *words: str) -> str:
-    """Run `python -m ...` of the checkout in the project's folder; what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=project,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    """Run `python -m ...` of the checkout in the project's folder; what it printed; torchrun has its own process."""
+    variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    if words[0].startswith("src."):
+        done = commands.command(words[0], *words[1:], environment=variables, where=project)
+    else:
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=project,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
     return done.stdout
 

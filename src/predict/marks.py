@@ -1,6 +1,7 @@
 """Marks of ink on a coarse grid of cells: what is joined, and which of the marks are one digit."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +63,18 @@ def _labels(cells: Bits) -> NDArray[np.int64]:
     """A number for each group of cells that touch, corners included; 0 elsewhere."""
     labels = np.where(cells, np.arange(1, cells.size + 1).reshape(cells.shape), 0)
     while True:
-        padded = np.pad(labels, 1)
-        around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).max((2, 3))
-        spread = np.where(cells, around, 0)
+        spread = np.where(cells, _highest_near(labels), 0)
         spread[cells] = spread.ravel()[spread[cells] - 1]  # the label of the cell that the label is named after
         if np.array_equal(spread, labels):
             return labels
         labels = spread
+
+
+def _highest_near(values: NDArray[Any]) -> NDArray[Any]:
+    """The largest of each value and its eight neighbours; down and then across, which numpy does many times faster."""
+    padded = np.pad(values, 1)
+    down = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+    return np.asarray(np.maximum(np.maximum(down[:, :-2], down[:, 1:-1]), down[:, 2:]))
 
 
 def digit_of(marks: list[Mark]) -> tuple[Mark, int]:
@@ -94,8 +100,7 @@ def digit_of(marks: list[Mark]) -> tuple[Mark, int]:
 
 def grown(cells: Bits) -> Bits:
     """The cells and their neighbours."""
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(cells, 1), (3, 3))
-    return np.asarray(around.any((2, 3)))
+    return _highest_near(cells)
 
 
 def _gap(one: Mark, other: Mark) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src import flock
+from src import files, flock
 from src.data import class_folders, conversion, filling, idx, pixels, survey
 from src.errors import UserError
 from tests.helpers.picture_folders import draw, drawn
@@ -193,3 +193,35 @@ def test_without_locks_each_converts_and_one_stays(tmp_path: Path, monkeypatch: 
     assert names[0].startswith(f".train.{os.uname().nodename}-")
     assert idx.read(result / "images").shape == (30, 3, 12, 12)
     assert left(result) == []
+
+
+def test_all_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, done = tmp_path / "out" / "train", []
+    original = files.sync, files.sync_folder, os.rename
+
+    def sync(handle: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        original[0](handle)
+
+    def sync_folder(folder: Path) -> None:
+        done.append(folder.name)
+        original[1](folder)
+
+    def rename(source: Path, target: Path) -> None:
+        done.append(f"to {target.name}")
+        original[2](source, target)
+
+    monkeypatch.setattr(files, "sync", sync)
+    monkeypatch.setattr(files, "sync_folder", sync_folder)
+    monkeypatch.setattr(os, "rename", rename)
+    convert(draw(tmp_path) / "train", result)
+    before, after = done[: done.index("to train")], done[done.index("to train") :]
+    synced = [name for name in before if not name.startswith("to ")]
+    assert {*left_names(result)} <= {*synced}
+    assert synced[-1] == ".train.part"
+    assert "out" in after, "the name too"
+
+
+def left_names(result: Path) -> list[str]:
+    """The files of a converted split."""
+    return [file.name for file in result.iterdir() if file.name in conversion.NAMES]

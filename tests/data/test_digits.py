@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,18 @@ import torch
 
 from src import schema
 from src.data import dataset as data
-from src.data import digits, download, idx, strokes
+from src.data import digits, download, idx, remembered, strokes
 from src.errors import UserError
 from src.world.world import World
 from tests.helpers.bare_models import SPEC, logistic
-from tests.helpers.once import made_once
 from tests.helpers.ranks import ROOT
 
 Split = tuple[strokes.Bytes, strokes.Bytes]
 
 
 @pytest.fixture(scope="session")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_once(tmp_path_factory, "digits", lambda folder: digits.write(folder / "raw")) / "raw"
+def raw(rendered: Path) -> Path:
+    return rendered / "digits" / "raw"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,9 @@ def writer(raw: Path, before: str = "") -> subprocess.Popen[str]:
 
 
 def found(raw: Path) -> dict[str, str]:
-    return {file.name: download.sha256(file) for file in raw.iterdir() if file.name != ".lock"}
+    """The checksums of the files, without what is noted of them (where they are old enough to be remembered)."""
+    notes = {".lock", remembered.NAME}
+    return {file.name: download.sha256(file) for file in raw.iterdir() if file.name not in notes}
 
 
 def test_same_bytes_everywhere(raw: Path) -> None:
@@ -142,6 +144,7 @@ def test_a_killed_writer_leaves_no_partial_file(tmp_path: Path) -> None:
     process = writer(tmp_path)
     while not any(file.name.endswith(".part") and file.stat().st_size > 1 << 20 for file in tmp_path.iterdir()):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not [name for name in found(tmp_path) if name in digits.SHA256]

@@ -46,6 +46,13 @@ def test_a_slurm_job_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment_checks.variables(planned()).colour == "green"
 
 
+@pytest.mark.parametrize("variables", ["", "SLURM_JOB_NODELIST=n[1-2]"])
+def test_a_host_with_a_domain_and_a_job_without_a_list(variables: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, f"SLURM_JOB_ID=7 {variables}".strip())
+    monkeypatch.setattr("socket.gethostname", lambda: "n2.cluster.example")
+    assert environment_checks.variables(planned()).colour == "green"
+
+
 def test_impossible_variables_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, "RANK=abc WORLD_SIZE=2")
     with pytest.raises(UserError, match="RANK=abc: must be a whole number"):  # red: examination.Examination

@@ -1,13 +1,18 @@
 """The rehearsal: two real ranks add gradients as the job will."""
 
+import os
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from src import interrupts
 from src.doctor import rehearsal
 from src.doctor.findings import Plan
 from tests.helpers.plans import planned
+from tests.helpers.ranks import fork
 
 
 @pytest.mark.parametrize(
@@ -53,3 +58,21 @@ def test_ranks_that_do_not_answer_in_time_are_killed(monkeypatch: pytest.MonkeyP
 def test_more_ranks_than_shards_is_said_at_once() -> None:
     with pytest.raises(ValueError, match=r"train.shards=8: 9 ranks cannot share them"):
         rehearsal.all_reduce(planned("train.sync=bitwise", ranks=3, nodes=("b", "c")))
+
+
+def test_a_rank_that_fails_ends_the_one_that_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "GRACE_SECONDS", 1)
+
+    def rank() -> None:
+        if os.environ["RANK"] == "1":
+            raise SystemExit(1)
+        interrupts.exit_on_signal(with_parent=True)
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        time.sleep(60)
+
+    monkeypatch.setattr(rehearsal, "rank", rank)
+    job = fork(1, rehearsal.main, tmp_path)
+    assert job.codes[0] not in (0, 1), job.output
+    waiting = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    while waiting.exists() and waiting.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)

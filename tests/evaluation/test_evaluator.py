@@ -236,3 +236,10 @@ def test_many_classes_leave_metrics_jsonl_small(tmp_path: Path) -> None:
     done = good_job(2, tmp_path, "data.name=idx", f"data.root={tmp_path}", "train.epochs=2", "log.every=1000")
     assert (done.run / "metrics.jsonl").stat().st_size < 3000
     assert (done.run / "tables" / "confusion.json").stat().st_size > 1_000_000
+
+
+def test_the_result_on_the_test_set_is_not_given_up_for_a_signal() -> None:
+    module = logistic().build(SPEC, 1)
+    asked = evaluator(World(), interrupted=lambda: True)
+    assert asked.measure(module, None) is None
+    assert asked.test(module, None).count == SAMPLES

@@ -70,3 +70,13 @@ def test_whole_numbers_are_added_exactly(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(model.module, "measure", measure)
     monkeypatch.setattr(measuring, "SAMPLES_AT_ONCE", 10)
     assert evaluate(model, model.build(SPEC, 0), split(40)).sums["correct"] == 4 * (2**24 + 1)
+
+
+def test_one_rank_alone_keeps_no_sums_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split of a billion samples has a million chunks."""
+    monkeypatch.setattr(measuring, "SAMPLES_AT_ONCE", 10)
+    model = logistic()
+    alone, shared = (
+        measuring.measure_part(model, model.build(SPEC, 1), split(100), lambda: False, 0, ranks) for ranks in (1, 2)
+    )
+    assert (len(alone.floats), len(shared.floats)) == (1, 5)

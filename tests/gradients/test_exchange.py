@@ -16,7 +16,7 @@ from src.gradients.tree import Tree
 from src.world.world import World
 from tests.helpers.emulated import Collectives
 from tests.helpers.ranks import in_world
-from tests.helpers.tree_sums import SHARDS, block, plain_loop
+from tests.helpers.tree_sums import DTYPES, SHARDS, block, plain_loops
 
 
 def through(way: str, world: World, tree: Tree) -> Exchange:
@@ -30,16 +30,17 @@ LENGTHS = (1, 100, 7850, exchange_room.SMALL // 4 + 3, CAPACITY // 4 + 5, 2 * CA
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_the_bits_are_those_of_a_plain_loop(way: str, ranks: int, tmp_path: Path) -> None:
     tree = tree_of(schema.Train(sync="bitwise", shards=SHARDS), ranks)
+    plain = plain_loops(tree, LENGTHS)
 
     def work(world: World) -> None:
         exchange = through(way, world, tree)
         for length in LENGTHS:
-            for dtype in (torch.float32, torch.float64):
+            for dtype in DTYPES:
                 own = [tree.blocks[position] for position in tree.blocks_of[world.rank]]
                 blocks = [block(*one, length, dtype) for one in own]
                 total = torch.empty(length, dtype=dtype)
                 sums = exchange.sum(blocks, [[1.0 * one.start, 1.0, 0.5 * one.size] for one in own], total)
-                expected, scalars = plain_loop(tree, length, dtype)
+                expected, scalars = plain[length, dtype]
                 assert torch.equal(total, expected), (length, dtype)
                 assert sums == scalars
 

@@ -19,7 +19,7 @@ from src.world.world import World
 from tests.helpers.bare_models import bce
 from tests.helpers.gradient_steps import CPU, split, wide
 from tests.helpers.ranks import in_world
-from tests.helpers.tree_sums import SHARDS, block, plain_loop
+from tests.helpers.tree_sums import DTYPES, SHARDS, block, plain_loops
 
 LENGTHS = (SMALL, SMALL + 3, 1_000_001)
 
@@ -27,11 +27,12 @@ LENGTHS = (SMALL, SMALL + 3, 1_000_001)
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_the_bits_are_those_of_a_plain_loop_and_one_division(ranks: int, tmp_path: Path) -> None:
     tree = tree_of(schema.Train(sync="bitwise", shards=SHARDS), ranks)
+    plain = plain_loops(tree, LENGTHS)
 
     def work(world: World) -> None:
         memory = SharedMemory(world, tree, 60)
         for length in LENGTHS:
-            for dtype in (torch.float32, torch.float64):
+            for dtype in DTYPES:
                 own = [tree.blocks[position] for position in tree.blocks_of[world.rank]]
                 place = memory.resident(length, dtype)
                 assert place is not None
@@ -39,7 +40,7 @@ def test_the_bits_are_those_of_a_plain_loop_and_one_division(ranks: int, tmp_pat
                     tensor.copy_(block(*one, length, dtype))
                 scalars = [[1.0 * one.start, 1.0, 0.5 * one.size] for one in own]
                 sums = place.sum(scalars, length - 7)
-                expected, scalars_in_all = plain_loop(tree, length, dtype)
+                expected, scalars_in_all = plain[length, dtype]
                 expected[: length - 7] /= scalars_in_all[2]
                 assert torch.equal(place.total, expected), (length, dtype)
                 assert sums == scalars_in_all

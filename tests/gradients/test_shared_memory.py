@@ -8,9 +8,11 @@ import torch
 
 from src import schema
 from src.errors import UserError
-from src.gradients import shared_memory
+from src.gradients import notes, shared_memory
 from src.gradients.build import build_gradients, tree_of
+from src.gradients.meeting import CACHE_LINE
 from src.gradients.shared_memory import CAPACITY, SharedMemory, objection
+from src.gradients.step import SCALARS
 from src.world.world import World
 from tests.helpers.bare_models import bce
 from tests.helpers.gradient_steps import tutorial
@@ -92,3 +94,12 @@ def test_reasons_against_shared_memory(tmp_path: Path) -> None:
     settings = schema.Train(sync="bitwise", exchange="shared_memory")
     with pytest.raises(UserError, match=r"train.exchange=shared_memory: the ranks are on several hosts"):
         build_gradients(tutorial(), bce, settings, World(size=4, local_size=2))
+
+
+@pytest.mark.parametrize("ranks", [2, 100, 600])
+def test_what_many_ranks_write_beside_the_data_has_room(ranks: int) -> None:
+    """Two turns of scalars of each block, a line of the cache and the notes of each rank."""
+    scalars_at, notes_at, data_at = shared_memory._offsets(ranks, ranks)
+    assert scalars_at >= ranks * CACHE_LINE
+    assert notes_at - scalars_at >= 2 * ranks * SCALARS * 8
+    assert data_at - notes_at >= notes.size(ranks)

@@ -79,15 +79,28 @@ def command(
     environment: dict[str, str] | None = None,
     stdin: bytes = b"",
     stdout: int | None = None,
+    where: Path = ROOT,
 ) -> "subprocess.CompletedProcess[str]":
-    """What `python -m MODULE` in the checkout does: its exit code and output. `environment` is added to this one's."""
+    """What `python -m MODULE` of the checkout does, started in the folder `where`: its exit code and output.
+
+    `environment` is added to this one's.
+    """
     try:
         loaded = importlib.import_module(f"{module}.__main__")
     except ModuleNotFoundError:
         loaded = importlib.import_module(module)
     with TemporaryDirectory() as folder:
         variables = os.environ | (environment or {})
-        return Command(loaded.main, list(arguments), variables, Path(folder), stdin=stdin, stdout=stdout).wait()
+        started = Command(
+            loaded.main,
+            list(arguments),
+            variables,
+            Path(folder),
+            stdin=stdin,
+            stdout=stdout,
+            before=lambda: os.chdir(where),
+        )
+        return started.wait()
 
 
 def python_m(module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

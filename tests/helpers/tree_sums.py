@@ -1,11 +1,14 @@
 """What ranks hand in for a tree's blocks, and their sum in a plain loop."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from src.gradients.tree import Tree
 
 SHARDS = 8
+DTYPES = (torch.float32, torch.float64)
 Added = tuple[Tensor, list[float]]
 
 
@@ -22,3 +25,8 @@ def plain_loop(tree: Tree, length: int, dtype: torch.dtype) -> Added:
     for into, other in tree.additions:
         blocks[into] = blocks[into] + blocks[other]
     return blocks[0], [sum(column) for column in zip(*scalars, strict=True)]
+
+
+def plain_loops(tree: Tree, lengths: Iterable[int]) -> dict[tuple[int, torch.dtype], Added]:
+    """All of them, computed once: ranks that are forked after it need not do it again."""
+    return {(length, dtype): plain_loop(tree, length, dtype) for length in lengths for dtype in DTYPES}

@@ -16,6 +16,7 @@ from launch import forked
 from src.errors import UserError
 from src.run import jsonl
 from src.run.layout import read_status
+from tests.helpers.once import made_once
 from tests.helpers.processes import environment, family
 from tests.helpers.ranks import ROOT
 
@@ -55,6 +56,7 @@ def start(launcher: tuple[str, ...], settings: list[str], ranks: int = 2, **vari
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup's, where the tests are run by it
     )
 
 
@@ -70,25 +72,50 @@ def settings(small: str, folder: Path, *more: str) -> list[str]:
     return [*given, "train.epochs=1", *more]
 
 
-@pytest.mark.parametrize("more", [(), *(pytest.param(more, marks=pytest.mark.slow(seconds=8)) for more in OTHERS)])
-def test_the_weights_are_those_of_plain_torchrun(more: tuple[str, ...], small: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def probed(small: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run by each launcher, LAUNCHER/runs/r, with what each of its ranks found, LAUNCHER/RANK.json."""
+
+    def make(folder: Path) -> None:
+        for launcher in (OURS, TORCHRUN):
+            (folder / launcher[0]).mkdir()
+            (folder / launcher[0] / "probe.py").write_text(PROBE)
+            (folder / "tmp").mkdir(exist_ok=True)
+            code, _, errors = ended(start(launcher, probing(small, folder, launcher[0]), TMPDIR=str(folder / "tmp")))
+            assert code == 0, errors
+
+    return made_once(tmp_path_factory, "probed", make)
+
+
+def probing(small: str, folder: Path, launcher: str) -> list[str]:
+    """The settings of a run that notes what its ranks find."""
+    return settings(small, folder / launcher / "runs", f"model.name={folder}/{launcher}/probe.py")
+
+
+def check_same(one: Path, other: Path) -> None:
+    """Two runs have the same weights."""
+    ours, theirs = (read_status(run)["weights_sha256"] for run in (one, other))
+    assert ours == theirs
+
+
+def test_the_weights_are_those_of_plain_torchrun(probed: Path) -> None:
+    check_same(*(probed / launcher[0] / "runs" / "r" for launcher in (OURS, TORCHRUN)))
+
+
+@pytest.mark.slow(seconds=8)
+@pytest.mark.parametrize("more", OTHERS)
+def test_the_weights_are_those_of_plain_torchrun_with(more: tuple[str, ...], small: str, tmp_path: Path) -> None:
     for launcher in (OURS, TORCHRUN):
         code, output, errors = ended(start(launcher, settings(small, tmp_path / launcher[0], *more)))
         assert code == 0, output + errors
-    ours, theirs = (read_status(tmp_path / launcher[0] / "r") for launcher in (OURS, TORCHRUN))
-    assert ours["weights_sha256"] == theirs["weights_sha256"]
+    check_same(*(tmp_path / launcher[0] / "r" for launcher in (OURS, TORCHRUN)))
 
 
-def test_a_rank_finds_what_one_of_torchrun_finds(small: str, tmp_path: Path) -> None:
+def test_a_rank_finds_what_one_of_torchrun_finds(small: str, probed: Path) -> None:
     states: list[list[dict[str, Any]]] = []
     for launcher in (OURS, TORCHRUN):
-        folder = tmp_path / launcher[0]
-        folder.mkdir()
-        (folder / "probe.py").write_text(PROBE)
-        words = settings(small, tmp_path / "runs", f"model.name={folder}/probe.py", "checkpoint.resume=never")
-        code, _, errors = ended(start(launcher, words, TMPDIR=str(tmp_path)))
-        assert code == 0, errors
-        states.append([json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)])
+        words = probing(small, probed, launcher[0])
+        states.append([json.loads((probed / launcher[0] / f"{rank}.json").read_text()) for rank in (0, 1)])
         for state in states[-1]:
             assert state["words"] == [str(ROOT / "src" / "train.py"), *words]
             assert state["command"] == ["-u", "-m", "src.train", *words]
@@ -98,7 +125,7 @@ def test_a_rank_finds_what_one_of_torchrun_finds(small: str, tmp_path: Path) -> 
     for name in ("draws", "numpy", "torch", "folder"):
         assert states[0][0][name] != states[0][1][name], name
     assert states[0][0]["environment"] == states[1][0]["environment"]
-    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(("torchrun-", "training-"))] == []
+    assert list((probed / "tmp").glob("torchrun-*")) + list((probed / "tmp").glob("training-*")) == []
 
 
 LOADED = """
@@ -114,7 +141,7 @@ print(len(os.listdir("/proc/self/task")), children, torch.cuda.is_initialized(),
 """
 
 
-@pytest.mark.parametrize("more", [[], ["optim.name=adamw"], ["train.compile=true"]])
+@pytest.mark.parametrize("more", [[], ["optim.name=adamw", "train.compile=true"]])
 def test_what_is_loaded_before_the_fork_starts_nothing(more: list[str]) -> None:
     """Neither a thread, whose locks a fork would inherit, nor a process, nor CUDA."""
     program = LOADED.format(settings=more)
@@ -124,18 +151,31 @@ def test_what_is_loaded_before_the_fork_starts_nothing(more: list[str]) -> None:
 
 
 CUDA = "int cuDeviceGetCount(int *count) { *count = 1; return %d; }"
-ASKED = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); from launch import forked; print(forked.cuda_is_initialised())"
+ASKED = """
+import ctypes, os, sys
+from launch import forked
+for library in sys.argv[1:]:
+    sys.stdout.flush()
+    if os.fork() == 0:
+        ctypes.CDLL(library)
+        print(forked.cuda_is_initialised(), flush=True)
+        os._exit(0)
+    os.wait()
+"""
 
 
-@pytest.mark.parametrize(("answer", "initialised"), [(0, "True"), (3, "False")])
-def test_ranks_are_not_forked_where_cuda_is_initialised(answer: int, initialised: str, tmp_path: Path) -> None:
-    source, library = tmp_path / "cuda.c", tmp_path / "libcuda.so.1"
-    source.write_text(CUDA % answer)
-    build = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library), str(source)]
-    if subprocess.run(build, check=False).returncode:
-        pytest.skip("no gcc")
-    done = subprocess.run([sys.executable, "-c", ASKED, str(library)], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == initialised, done.stderr
+def test_ranks_are_not_forked_where_cuda_is_initialised(tmp_path: Path) -> None:
+    libraries = []
+    for answer in (0, 3):
+        source, library = tmp_path / f"{answer}.c", tmp_path / str(answer) / "libcuda.so.1"
+        source.write_text(CUDA % answer)
+        library.parent.mkdir()
+        build = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library), str(source)]
+        if subprocess.run(build, check=False).returncode:
+            pytest.skip("no gcc")
+        libraries.append(str(library))
+    done = subprocess.run([sys.executable, "-c", ASKED, *libraries], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False"], done.stderr
 
 
 def test_what_cannot_be_forked_is_started_torchrun_s_way_and_says_so(small: str, tmp_path: Path) -> None:
@@ -203,9 +243,8 @@ def sockets(pid: int) -> set[str]:
     return {link for link in links if link.startswith("socket:")}
 
 
-def test_a_finished_run_is_answered_without_torch(small: str, tmp_path: Path) -> None:
-    words = settings(small, tmp_path)
-    assert ended(start(OURS, words))[0] == 0
+def test_a_finished_run_is_answered_without_torch(small: str, probed: Path) -> None:
+    words = probing(small, probed, OURS[0])
     code, output, errors = ended(start(OURS, words, PYTHONPROFILEIMPORTTIME="1"))
     assert (code, "is finished" in output) == (0, True), output
     assert "launch.torchrun" in errors or "src.train" in errors
@@ -230,6 +269,21 @@ def test_a_process_s_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asleep.wait(60) == -signal.SIGTERM
 
 
+def test_what_was_printed_before_is_printed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork has a copy of what the buffer holds."""
+
+    def run() -> NoReturn:
+        sys.stdout.flush()
+        os._exit(0)
+
+    with (tmp_path / "output").open("w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        print("once")
+        assert forked.Process(forked.fork(run)).wait(60) == 0
+        monkeypatch.undo()
+    assert (tmp_path / "output").read_text() == "once\n"
+
+
 def test_no_more_processes_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fork() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -247,6 +301,7 @@ def test_a_signal_while_torch_is_imported(by_status: tuple[str, ...], code: int,
     job = start(launcher, settings(small, tmp_path / "runs"), TMPDIR=str(tmp_path))
     while "libtorch" not in Path(f"/proc/{job.pid}/maps").read_text():
         assert job.poll() is None, job.communicate()
+        time.sleep(0.01)
     job.terminate()
     ended_with, output, errors = ended(job)
     assert (ended_with, errors, "world" in output) == (code, "", False)

@@ -54,7 +54,7 @@ def test_local_trains_and_leaves_no_folder_behind(small: str, tmp_path: Path) ->
     (tmp_path / "tmp").mkdir()
     settings = ("data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=a", "train.epochs=1")
     job = local("2", *settings, TMPDIR=str(tmp_path / "tmp"))
-    output, errors = job.communicate(timeout=100)
+    output, errors = job.communicate(timeout=240)
     assert (job.returncode, errors) == (0, "")
     assert "world    2 ranks" in output
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -62,11 +62,11 @@ def test_local_trains_and_leaves_no_folder_behind(small: str, tmp_path: Path) ->
 
 def test_local_prints_a_mistake_once(tmp_path: Path) -> None:
     job = local("3", "optim.lrr=1")
-    output, errors = job.communicate(timeout=100)
+    output, errors = job.communicate(timeout=240)
     assert (job.returncode, output) == (2, "")
     assert errors == "error: optim.lrr=1: unknown key; did you mean optim.lr?\n"
     job = local("0")
-    assert job.communicate(timeout=100)[1] == "error: 0 ranks: must be at least 1\n"
+    assert job.communicate(timeout=240)[1] == "error: 0 ranks: must be at least 1\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow(seconds=6))])
@@ -96,7 +96,7 @@ def test_a_signal_during_the_start_is_honoured_later(small: str, tmp_path: Path)
     assert not (tmp_path / "a").exists()
     for pid in family(job.pid):
         os.kill(pid, signal.SIGUSR1)
-    output, errors = job.communicate(timeout=100)
+    output, errors = job.communicate(timeout=240)
     status = read_status(tmp_path / "a")
     assert (status["state"], status["reason"]) == ("preempted", "SIGUSR1"), output + errors
 
@@ -127,7 +127,7 @@ class Slurm:
             env=running(given | variables),
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=240,
         )
 
     def told(self, program: str) -> list[str]:

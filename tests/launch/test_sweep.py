@@ -23,7 +23,7 @@ def wandb(home: Path, server: WandbServer, *arguments: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

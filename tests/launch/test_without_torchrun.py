@@ -84,7 +84,7 @@ def test_mpirun(program: str, small: str, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not is_launcher_s(name)}
     # A job that torchrun started is the parent: its variables are not those of mpirun's tasks.
     parent = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "gone", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": "x"}
-    done = subprocess.run(words, cwd=ROOT, env=kept | parent, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(words, cwd=ROOT, env=kept | parent, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "world    3 ranks, cpu" in done.stdout
     assert "RANK=0 WORLD_SIZE=2: set before mpirun, for another job; not used" in done.stdout

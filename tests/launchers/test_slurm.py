@@ -37,8 +37,11 @@ def test_a_task_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None
     assert (found.rank, found.size, found.local_rank, found.hosts) == (2, 3, 1, ["n01", "n02"])
     assert found.port in slurm.PORTS
-    monkeypatch.setenv("SLURM_STEP_ID", "1")
-    assert slurm.port() != found.port
+    ports = {found.port}
+    for name in ("SLURM_STEP_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_ID"):
+        monkeypatch.setenv(name, "1")
+        ports.add(slurm.port())
+    assert len(ports) == 4, "another step, another attempt and another job each meet on another port"
 
 
 def test_the_number_of_tasks_where_only_the_old_variables_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

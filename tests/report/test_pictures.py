@@ -15,6 +15,7 @@ def test_the_classes_that_are_shown_have_names() -> None:
     content: dict[str, object] = {"pairs": {"rows": [[900, 3, 2, 9]]}, "wrong": {"rows": [[7, 500, 600, 0.5]]}}
     content |= {"templates": None, "weights": None, "confusion": []}
     assert pictures.shown_classes(content) == {900, 3, 500, 600}
+    assert pictures.shown_classes(content | {"weights": "packed"}) == {900, 3, 500, 600, *range(10)}
     spec = Spec((2, 2), torch.uint8, 1000, names=tuple(f"class {label}" for label in range(1000)))
     assert pictures.class_names(spec, {3, 900}) == {"3": "class 3", "900": "class 900"}
     assert pictures.class_names(Spec((2, 2), torch.uint8, 10), {3}) == {}

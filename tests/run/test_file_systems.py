@@ -12,6 +12,7 @@ import pytest
 
 from src.run import archive, jsonl, layout
 from src.run.layout import ExitCode, read_status
+from tests.helpers.commands import command
 from tests.helpers.shims import Shim, run, settings, start, until
 
 LONG = ("train.epochs=60", "log.every=4", "checkpoint.every_epochs=2")
@@ -95,8 +96,8 @@ def test_a_disk_that_fails_while_training(
     assert advice in told[-1]
     assert read_status(path)["step"] <= newest < 960
     when.unlink()
-    code, output = run(shim.environment(), "src.train", *arguments)
-    assert (code, f"(resumed at step {newest})" in output) == (0, True), output
+    again = command("src.train", *arguments)
+    assert (again.returncode, f"(resumed at step {newest})" in again.stdout) == (0, True), again.stdout + again.stderr
     steps = [line["step"] for line in jsonl.read(path / layout.METRICS) if line["kind"] == "train"]
     assert steps == sorted(set(steps))
 
@@ -130,8 +131,8 @@ def test_a_folder_that_is_taken_away(taken: str, shim: Shim, small: str, tmp_pat
     assert archive.read(path / "checkpoints" / "step-00000960.pt")["progress"]["step"] == 960
     if taken != "r/checkpoints":
         assert output.count(f"warning: {path}: was removed or renamed while training; it is made again") == 1
-    code, output = run(shim.environment(), "src.train", *arguments)
-    assert (code, "is finished" in output) == (0, True)
+    again = command("src.train", *arguments)
+    assert (again.returncode, "is finished" in again.stdout) == (0, True)
     shutil.rmtree(tmp_path / "elsewhere")
 
 

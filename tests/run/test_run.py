@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from src import files
-from src.run import archive
+from src import config, files
+from src.data.dataset import DataSet
+from src.data.splits import Spec, Split
+from src.errors import UserError
+from src.run import archive, lock
 from src.run import run as run
 from src.run.layout import read_status
+from src.world.world import World
 from tests.helpers.data_sets import write_data_set
 from tests.helpers.short_runs import job
 
@@ -76,3 +81,39 @@ def test_a_full_disk_at_the_end_is_an_error(small: str, tmp_path: Path, monkeypa
     assert "No space left on device: step 64 cannot be saved, nothing is; make room there" in failed.output
     assert "and run the same command" in failed.output
     assert {name: read_status(failed.run)[name] for name in ("state", "step")} == {"state": "failed", "step": 0}
+
+
+def test_two_runs_are_set_aside_in_the_same_second(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the clock goes back."""
+    monkeypatch.setattr("time.strftime", lambda *_: "then")
+    for _ in range(3):
+        job(small, tmp_path, "checkpoint.resume=never", "train.epochs=1", ranks=1)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"r", "r.then", "r.then-2"}
+
+
+def test_the_folder_that_is_made_for_one_that_is_set_aside_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "LOCK_SECONDS", 0.0)
+    path = tmp_path / "r"
+    path.mkdir()
+    (path / "config.yaml").touch()
+    held = run.Run(path, World(), config.parse(["checkpoint.resume=never"]), print)
+    held._lock = lock.hold(path)
+    held._set_aside()
+    with pytest.raises(UserError, match="is in use by"):
+        lock.hold(path)
+
+
+def test_a_signal_ends_the_wait_for_another_host_s_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(lock, "hold", lambda path, warn, stopped: asked.append(stopped))
+    taken = run.Run(tmp_path / "r", World(), config.parse([]), print)
+    split = Split(torch.zeros(1, 2, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+    spec = Spec((2,), torch.uint8, 1)
+
+    def stopped() -> bool:
+        return True
+
+    taken.open(DataSet(name="x", train=split, test=split, spec=spec, checksums={}), stopped)
+    assert asked == [stopped]

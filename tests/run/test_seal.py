@@ -23,6 +23,7 @@ def test_a_sealed_file_is_whole_and_still_a_zip_archive(tmp_path: Path) -> None:
     assert not seal.is_broken(content)
     with zipfile.ZipFile(tmp_path / "x") as archive:
         assert archive.read("data") == b"content"
+        assert archive.comment == content[-seal.LENGTH :], "the archive knows how long its comment is"
 
 
 def test_a_changed_byte_breaks_it(tmp_path: Path) -> None:

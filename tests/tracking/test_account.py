@@ -123,3 +123,20 @@ def test_an_error_that_quotes_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert account.one_line(error) == "https://***@host/x refused ***"
     assert account.one_line(TimeoutError()) == "TimeoutError"
     assert without_secrets("a https://u:p@h/x b") == "a https://***@h/x b"
+
+
+def test_the_id_that_a_run_has_already_is_no_other_run_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A sweep's agent starts the same run again."""
+    monkeypatch.setenv("WANDB_RUN_ID", "agent")
+    (tmp_path / "a").mkdir()
+    warnings: list[str] = []
+    assert [account.run_id(tmp_path / "a", warnings.append) for _ in range(2)] == ["agent"] * 2
+    assert warnings == []
+
+
+def test_nothing_of_one_run_is_left_in_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
+    for name in (*ours, "WANDB_PROJECT"):
+        monkeypatch.setenv(name, "x")
+    account.forget_other_runs()
+    assert [name for name in os.environ if name.startswith("WANDB_")] == ["WANDB_PROJECT"]

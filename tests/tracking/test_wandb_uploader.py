@@ -41,7 +41,7 @@ def test_an_online_run_arrives_whole_and_once(small: str, tmp_path: Path) -> Non
             env=environment(tmp_path, **server.environment),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
         )
         assert done.returncode == 0, done.stderr
         assert "W&B online" in done.stdout

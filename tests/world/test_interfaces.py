@@ -55,6 +55,12 @@ def test_addresses_in_brackets_and_names_that_are_none() -> None:
     assert interfaces.of("127.0.0.1") == "lo"
 
 
+def test_an_address_that_is_listed_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = [(2, 2, 17, "", ("10.0.0.1", 9)), (2, 2, 17, "", ("10.0.0.2", 9)), (2, 2, 17, "", ("10.0.0.1", 9))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: twice)
+    assert interfaces.resolve("n1") == ["10.0.0.1", "10.0.0.2"]
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "missing"),
     [

@@ -180,22 +180,29 @@ def test_ranks_that_were_told_different_world_sizes(tmp_path: Path) -> None:
         assert f"error: {line}; start all ranks with the same\n" in job.output
 
 
+def until(file: Path) -> None:
+    """Wait until another rank has made it."""
+    while not file.exists():
+        time.sleep(0.01)
+
+
 def test_a_rank_that_comes_while_an_earlier_attempt_ends(tmp_path: Path) -> None:
     """Only one worker was restarted yet: the old rank 0's store has met another process of this rank."""
-    port = str(free_port())
+    port, met, left = str(free_port()), tmp_path / "met", tmp_path / "left"
 
     def own(rank: int) -> dict[str, str]:
         if rank == 2:  # rank 0 again, when the old one has ended
-            time.sleep(3)
+            until(left)
+            time.sleep(0.5)
         if rank == 3:  # rank 1 again, while the old rank 0 lives
-            time.sleep(1)
+            until(met)
         return {"RANK": str(rank % 2), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
 
-    began = time.monotonic()
-
     def work(world: World) -> int:
-        if time.monotonic() - began < 1:
+        if not left.exists():
+            met.touch()
             time.sleep(1.5)
+            left.touch()
             os._exit(9)
         return size(world)
 

@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from src import console, schema
 from src.errors import UserError
+from src.world import decisions
 from src.world import world as distributed
 from src.world.world import World
 from tests.helpers.ranks import fork, in_world
@@ -43,6 +45,21 @@ def test_a_user_error_on_one_rank_is_raised_on_all(tmp_path: Path) -> None:
         return seen
 
     assert in_world(3, work, tmp_path).values == [["no such thing"] * 2] * 3
+
+
+def test_a_rank_0_of_another_host_that_lives_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody sees its process: its heartbeat is what tells that it lives."""
+    monkeypatch.setattr(decisions, "HEARTBEAT_SECONDS", 0.05)
+
+    def work(world: World) -> str:
+        def slowly() -> str:
+            time.sleep(4)
+            return "done"
+
+        world.processes[:] = [replace(each, namespace=str(rank)) for rank, each in enumerate(world.processes)]
+        return world.rank0_decides(slowly)
+
+    assert in_world(2, work, tmp_path, "train.timeout_seconds=2").values == ["done"] * 2
 
 
 def test_a_decision_may_take_longer_than_the_timeout(tmp_path: Path) -> None:
