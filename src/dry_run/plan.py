@@ -13,7 +13,9 @@ from src.job import parts
 from src.job.parts import Parts
 from src.run import layout, lock
 from src.run.checkpoint import Checkpoints
+from src.run.requests import Requests
 from src.run.run import Run, Start
+from src.run.saving import Saving
 from src.schema import Config
 from src.world.world import World
 
@@ -43,7 +45,8 @@ def build(settings: Config, world: World, console: Console) -> Plan:
     made = parts.build(settings, dataset, world)
     run = Run(layout.directory(settings), world, settings, console.warn)
     world.rank0_decides(lambda: _refuse(run, settings))
-    checkpoints = Checkpoints(run, settings, world, dataset, console.warn)
+    not_asked = Requests(run.path / layout.SAVE, 0, rank0=False)
+    checkpoints = Checkpoints(run, settings, world, dataset, console.warn, not_asked, Saving())
     start = checkpoints.look(made.state, has_sums).start
     step, last_step = made.state.progress.step, made.last_step
     return Plan(

@@ -23,6 +23,7 @@ from src.run.mirror import Mirror
 from src.run.progress import Speed
 from src.run.requests import Requests
 from src.run.run import Origin, Run, Start
+from src.run.saving import Saving
 from src.schema import Config
 from src.tracking.tracker import Tracker
 from src.world import world as worlds
@@ -45,33 +46,37 @@ def prepare(settings: Config, world: World) -> Job | None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((path / layout.COMPILED).absolute()))
     parts = build(settings, dataset, world)
 
-    mirror = Mirror(path, settings, is_rank0, console.print, warn)
-    run = Run(path, world, settings, warn, mirror)
-    requests = Requests(path / layout.SAVE, settings.checkpoint.every_minutes, is_rank0)
-    interrupts = Interrupts(path / layout.STOP, settings.train.max_minutes, requests)
+    run = Run(path, world, settings, warn, Mirror(path, settings, is_rank0, console.print, warn))
+    requests, saving = Requests(path / layout.SAVE, settings.checkpoint.every_minutes, is_rank0), Saving()
+    interrupts = Interrupts(path / layout.STOP, settings.train.max_minutes, requests, lambda: saving.in_flight)
     run.open(dataset, lambda: interrupts.reason is not None)
 
-    checkpoints = Checkpoints(run, settings, world, dataset, warn, requests)
-    interrupts.busy = lambda: checkpoints.in_flight
+    tracker = Tracker(run, settings, world, warn)
+    replicas = Replicas(world, parts.module, parts.state.average.module, warn)
+    checkpoints = Checkpoints(run, settings, world, dataset, warn, requests, saving, tracker.flush, replicas.check_now)
     origin = checkpoints.resume(parts.state)
     if origin.start is Start.RESUMED and run.was_finished(parts.state.progress):
-        mirror.catch_up()
+        run.mirror.catch_up()
         console.print(layout.finished_line(path))
         return None
-    job = _job(parts, console, run, interrupts, checkpoints)
+    job = _job(parts, console, run, interrupts, tracker, replicas, checkpoints)
     _begin(job, parts, origin)
     return job
 
 
-def _job(parts: Parts, console: Console, run: Run, interrupts: Interrupts, checkpoints: Checkpoints) -> Job:
+def _job(
+    parts: Parts,
+    console: Console,
+    run: Run,
+    interrupts: Interrupts,
+    tracker: Tracker,
+    replicas: Replicas,
+    checkpoints: Checkpoints,
+) -> Job:
     """The job, from where its run was; nothing is written yet."""
     settings, world, dataset, state, warn = parts.settings, parts.world, parts.dataset, parts.state, console.warn
     parts.compile()
     gradients, speed = parts.gradients(), Speed(state.progress)
-    tracker = Tracker(run, settings, world, warn)
-    checkpoints.flush_metrics = tracker.flush
-    replicas = Replicas(world, parts.module, state.average.module, checkpoints.last_saved, warn)
-    checkpoints.check = replicas.check_now
     clock = Clock(speed.seconds, lambda: gradients.waited)
     slow = Slow([len(shards) for shards in shards_of(settings.train, world.size)])
     return Job(
@@ -91,7 +96,7 @@ def _job(parts: Parts, console: Console, run: Run, interrupts: Interrupts, check
         interrupts=interrupts,
         speed=speed,
         clock=clock,
-        notes=Notes(world, replicas, clock, slow, warn),
+        notes=Notes(world, replicas, clock, slow, checkpoints.last_saved, warn),
         last_step=parts.last_step,
         warn_once=files.once(warn),
     )

@@ -1,11 +1,18 @@
 """The parts of a job in order: what is refused before anything is written, and where what is made goes."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from src.run import jsonl, layout
-from tests.helpers.ranks import ROOT, good_job, run_job
+from src import config
+from src.interrupts import Interrupts
+from src.job import building
+from src.run import archive, jsonl, layout
+from src.world.world import World
+from tests.helpers.ranks import ROOT, good_job, in_world, run_job
 
 
 def settings(small: str, *more: str) -> tuple[str, ...]:
@@ -51,3 +58,28 @@ def test_what_a_model_compiles_is_kept_in_its_run(small: str, tmp_path: Path, mo
     done = good_job(1, tmp_path, *settings(small), f"model.name={model}")
     assert found.read_text() == str(done.run / layout.COMPILED)
     assert not (done.run / layout.COMPILED).exists(), "nothing was compiled"
+
+
+def test_a_rank_is_busy_while_its_checkpoint_is_written(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Interrupts` is told before there are checkpoints: a rank that is stuck then is not ended in its write."""
+    original, busy = Interrupts, list[Callable[[], bool]]()
+
+    def interrupts(*given: Any) -> Any:
+        busy.append(given[3])
+        return original(*given)
+
+    def work(world: World) -> list[bool]:
+        job = building.prepare(config.parse([*settings(small), f"run.root={tmp_path}", "track.wandb=disabled"]), world)
+        assert job is not None
+        write, released, seen = archive.write, threading.Event(), [busy[0]()]
+        monkeypatch.setattr(archive, "write", lambda *given: released.wait() and write(*given))
+        job.checkpoints.save(job.state)
+        seen.append(busy[0]())
+        released.set()
+        job.checkpoints.save_last(job.state)
+        return [*seen, busy[0]()]
+
+    monkeypatch.setattr(building, "Interrupts", interrupts)
+    assert in_world(1, work, tmp_path).values == [[False, True, False]]

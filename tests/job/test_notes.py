@@ -15,8 +15,8 @@ from src.world.world import World
 
 def notes(said: list[str], ranks: int = 1) -> Notes:
     world = World()
-    replicas = Replicas(world, nn.Linear(2, 2), None, lambda: 3, said.append)
-    return Notes(world, replicas, Clock(lambda: 5.0, lambda: 2.0), Slow([1] * ranks), said.append)
+    replicas = Replicas(world, nn.Linear(2, 2), None, said.append)
+    return Notes(world, replicas, Clock(lambda: 5.0, lambda: 2.0), Slow([1] * ranks), lambda: 3, said.append)
 
 
 def test_a_note_is_a_digest_and_the_seconds_since_the_last() -> None:
