@@ -217,8 +217,9 @@ class Checkpoints:
             self._run.event("checkpoint failed", step=step, reason=files.reason(error))
 
     def _snapshot(self, state: TrainState) -> "_Snapshot":
-        """A copy of the state, which training does not change. Raises NonFinite."""
+        """A copy of the state, which training does not change. Raises NonFinite, also for steps that moved nothing."""
         progress, began, asked_by = state.progress, time.perf_counter(), self._requests.take()
+        state.optimizer.refuse_bad(progress.step - 1)
         if name := _not_finite(state.module):
             raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
         content = {"format": archive.FORMAT} | state.state_dict()

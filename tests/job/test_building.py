@@ -1,13 +1,17 @@
 """The parts of a job in order: what is refused before anything is written, and where what is made goes."""
 
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from src import config
+from src.errors import NonFinite
+from src.gradients.step import StepResult
 from src.interrupts import Interrupts
 from src.job import building
 from src.run import archive, jsonl, layout
@@ -58,6 +62,28 @@ def test_what_a_model_compiles_is_kept_in_its_run(small: str, tmp_path: Path, mo
     done = good_job(1, tmp_path, *settings(small), f"model.name={model}")
     assert found.read_text() == str(done.run / layout.COMPILED)
     assert not (done.run / layout.COMPILED).exists(), "nothing was compiled"
+
+
+def test_a_gpu_s_steps_that_moved_nothing_are_not_saved(small: str, tmp_path: Path) -> None:
+    """On a GPU it is asked now and then whether a loss was not finite; steps after it would be lost without a word."""
+    more = (f"run.root={tmp_path}", "track.wandb=disabled", "optim.momentum=0.9")
+    chosen = config.parse([*settings(small), *more])
+
+    def work(world: World) -> str:
+        job = building.prepare(chosen, world)
+        assert job is not None
+        (batch, *_) = job.batches.epoch(0)
+        for loss in (1.0, math.nan, 1.0):
+            job.gradients.forward_backward(batch, job.state.progress.step, 0.0)
+            job.state.update(StepResult(*(torch.tensor(value) for value in (loss, 0.0, 1.0))), 4)
+        for save in (job.checkpoints.save, job.checkpoints.mark_best, job.checkpoints.save_last):
+            with pytest.raises(NonFinite) as failed:
+                save(job.state)
+        return str(failed.value)
+
+    (said,) = in_world(1, work, tmp_path).values
+    assert said.startswith("the loss or the gradient is not finite at step 3 ")
+    assert list((tmp_path / "x" / "checkpoints").iterdir()) == []
 
 
 def test_a_rank_is_busy_while_its_checkpoint_is_written(
