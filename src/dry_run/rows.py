@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from src import environment
+from src import resources
 from src.console import Console
 from src.data.dataset import DataSet
 from src.dry_run.plan import Plan, build, existing
@@ -118,10 +118,10 @@ def _memory(parts: Parts) -> str:
         "average": _tensors(state.average.state_dict()),
     }
     texts = [f"{name} {size(sum(tensor.nbytes for tensor in tensors))}" for name, tensors in held.items()]
-    texts.append(f"resident now {size(max(parts.world.all_gather(environment.resident_bytes())))}")
+    texts.append(f"resident now {size(max(parts.world.all_gather(resources.resident_bytes())))}")
     if parts.world.device.type == "cuda":
         texts.append(f"{size(torch.cuda.max_memory_allocated())} at most on its GPU")
-    return f"a rank: {', '.join(texts)}; {size(environment.memory_bytes())} free on this host"
+    return f"a rank: {', '.join(texts)}; {size(resources.memory_bytes())} free on this host"
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
