@@ -11,6 +11,7 @@ import torch
 from src.data.loader import MicroBatch, ShardedLoader
 from src.dry_run.plan import Plan
 from src.evaluation.measure import SAMPLES_AT_ONCE, Interrupted, evaluate
+from src.gradients.graph import WARM_UP
 
 WARM_STEPS = 3  # the first ones set things up
 STEPS, SECONDS = 300, 1.5  # that are timed, at most
@@ -29,7 +30,7 @@ def time_steps(plan: Plan) -> tuple[int, float]:
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
-    make(WARM_STEPS - 1)
+    make(WARM_STEPS - 1 + WARM_UP * plan.parts.settings.train.cuda_graph)  # a graph is recorded after its WARM_UP
     one = make(1)
     count = world.rank0_decides(lambda: max(1, min(STEPS, int(SECONDS / one))))
     seconds = max(world.all_gather(make(count)))

@@ -1,5 +1,6 @@
 """How long steps and evaluations take: how many are made, by all ranks alike."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from src import config
 from src.console import Console
 from src.dry_run import timing
 from src.dry_run.plan import Plan, build
+from src.gradients.graph import WARM_UP
 from src.world.world import World
 from tests.helpers.dry_runs import settings
 from tests.helpers.ranks import in_world
@@ -28,6 +30,13 @@ def test_all_ranks_make_as_many_steps_over_the_end_of_epochs(ranks: int, small: 
     assert [value == values[0] for value in values] == [True] * ranks
     assert steps == count + timing.WARM_STEPS
     assert seconds > 0
+
+
+def test_steps_are_timed_once_they_are_recorded(small: str, tmp_path: Path) -> None:
+    made = plan(World(), *settings(small, f"run.root={tmp_path}"))
+    of_gpu = replace(made.parts.settings, train=replace(made.parts.settings.train, cuda_graph=True))
+    count, _ = timing.time_steps(replace(made, parts=replace(made.parts, settings=of_gpu)))
+    assert made.parts.state.progress.step == count + timing.WARM_STEPS + WARM_UP
 
 
 def test_one_sample_at_a_step_and_no_time(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
