@@ -8,7 +8,6 @@ imported.
 import dataclasses
 import difflib
 import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,10 @@ from omegaconf import OmegaConf  # noqa: TID251
 from omegaconf.errors import OmegaConfBaseException  # noqa: TID251
 from yaml import YAMLError
 
-from src import files, model_file, yaml_text
+from src import files, model_file, values, yaml_text
 from src.addresses import without_secrets, without_users
 from src.errors import UserError
-from src.schema import KEYS, LARGEST, TYPE_NAMES, Config, Model, contradiction, value_of
+from src.schema import KEYS, TYPE_NAMES, Config, Model, contradiction, value_of
 
 Keys = dict[str, "dataclasses.Field[Any]"]
 
@@ -45,13 +44,13 @@ def parse(arguments: list[str], model: Path | None = None) -> Config:
         raise UserError("config=: names no file", fix="write config=FILE.yaml")
     if len(named) > 1:
         raise UserError(f"config= is given {len(named)} times ({', '.join(named)}): give one file")
-    values = [
+    entries = [
         (name, value, f"{file}: ") for file in named for name, value in _read(Path(files.expanded(file, "config")))
     ]
     typed = {name for name, _, _ in given}
-    values += [entry for entry in given if entry[0] != "config"]
+    entries += [entry for entry in given if entry[0] != "config"]
     settings = Config()
-    for name, value, origin in values:
+    for name, value, origin in entries:
         if name == "model.name":
             _assign(settings, KEYS, name, value, origin)
     if model is not None:
@@ -60,7 +59,7 @@ def parse(arguments: list[str], model: Path | None = None) -> Config:
     settings.model.settings = {
         name.removeprefix("model."): model_file.default_of(field) for name, field in keys.items() if name not in KEYS
     }
-    for name, value, origin in values:
+    for name, value, origin in entries:
         text = isinstance(value, _Variable) or (not origin and name in typed)
         _assign(settings, keys, name, _literal(keys, name, value) if text else value, origin)
     if problem := contradiction(settings):
@@ -216,69 +215,11 @@ def _assign(settings: Config, keys: Keys, name: str, value: Any, origin: str) ->
         close = _nearest(keys, name)
         hint = f"did you mean {close}?" if close else "--help lists all keys"
         raise UserError(without_secrets(f"{origin}{name}={value}: unknown key"), fix=hint)
-    if reason := _objection(keys[name], value):
+    if reason := values.objection(keys[name], value):
         raise UserError(without_secrets(f"{origin}{name}={'' if value is None else value}") + f": {reason}")
     section, setting = name.split(".")
-    value = _converted(keys[name].type, value)
-    if keys[name].metadata.get("is_path"):
-        value = _expanded(name, value)
+    value = values.converted(keys[name], name, value)
     if name in KEYS:
         setattr(getattr(settings, section), setting, value)
     else:
         settings.model.settings[setting] = value
-
-
-def _converted(kind: object, value: Any) -> Any:
-    """A value that fits the type, in the type: 3 is 3.0 where a number is wanted, and "3" where text is."""
-    if kind in (float, str):
-        return kind(value)
-    if isinstance(value, list):
-        return [float(item) if kind == list[float] else str(item) for item in value]
-    return value
-
-
-def _expanded(name: str, value: Any) -> Any:
-    """The path, or the paths in a list, with `~` replaced by the home folder. Raises UserError."""
-    if isinstance(value, list):
-        return [_expanded(name, item) for item in value]
-    return files.expanded(value, name)
-
-
-def _objection(setting: "dataclasses.Field[Any]", value: Any) -> str:
-    """Why the setting cannot have this value, or ''."""
-    limits = setting.metadata
-    if not _is_of_type(setting.type, value):
-        hint = '; in YAML a bare ~ is nothing: write "~"' if limits.get("is_path") and value is None else ""
-        return f"must be {TYPE_NAMES[setting.type]}{hint}"
-    if "choices" in limits and value not in limits["choices"]:
-        return f"must be one of {', '.join(limits['choices'])}"
-    if "length" in limits and len(value) != limits["length"]:
-        return f"must be {limits['length']} numbers"
-    for number in value if isinstance(value, list) else [value]:
-        if "minimum" in limits and number < limits["minimum"]:
-            return f"must be at least {limits['minimum']}"
-        if "above" in limits and number <= limits["above"]:
-            return f"must be above {limits['above']}"
-        below = limits.get("below", LARGEST if setting.type is int else None)
-        if below is not None and number >= below:
-            return f"must be below {below}"
-    if limits.get("is_path") and "\0" in str(value):
-        return "must be a path"
-    if limits.get("is_name") and (value in (".", "..") or "/" in str(value) or "\0" in str(value)):
-        return "must be the name of a folder, not a path; run.root= says where it is"
-    return ""
-
-
-def _is_of_type(kind: object, value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return is_number and isinstance(value, int)
-    if kind is float:
-        return is_number and math.isfinite(value)
-    if kind is bool:
-        return isinstance(value, bool)
-    if kind is str:
-        return is_number or isinstance(value, str)
-    if kind == list[float]:
-        return isinstance(value, list) and all(_is_of_type(float, item) for item in value)
-    return isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)

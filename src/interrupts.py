@@ -131,10 +131,15 @@ class Interrupts:
     `busy` says whether this rank writes something beside its steps, which it is not to be ended in.
     """
 
-    def __init__(self, stop_file: Path, max_minutes: float, saves: Requests | None = None) -> None:
+    def __init__(
+        self,
+        stop_file: Path,
+        max_minutes: float,
+        saves: Requests | None = None,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.reason: StopReason | None = None
-        self.busy: Callable[[], bool] = lambda: False
-        self._stop_file, self._saves = stop_file, saves
+        self._stop_file, self._saves, self._busy = stop_file, saves, busy
         self._deadline, self._deadline_reason = _deadline(max_minutes)
         self._signalled = 0.0
         self._steps = 0
@@ -198,7 +203,7 @@ class Interrupts:
         steps, since = self._steps, time.monotonic()
         while time.monotonic() - since < STUCK_SECONDS:
             time.sleep(LOOK_SECONDS)
-            if self._steps != steps or self._patient or self.busy():
+            if self._steps != steps or self._patient or self._busy():
                 steps, since = self._steps, time.monotonic()
         print(f"{self.reason}: no step for {STUCK_SECONDS:.0f} s, leaving", file=sys.stderr, flush=True)
         leaving.end_now(128 + signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 from typing import Any, cast
 
 import torch
@@ -32,8 +33,9 @@ class Optimizer:
         # On a GPU: the newest loss, and 1 from the first loss or gradient on that is not finite.
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._bad = torch.zeros((), device=device)
-        self._move_if_good = Graph(self._move_unless_bad, "the optimizer") if cuda_graph else self._move_unless_bad
-        self._lr = math.nan
+        self._norm = torch.zeros((), device=device)
+        self._graphs: dict[tuple[bool, ...], Graph[None]] = {}  # by which of the parameters have a gradient
+        self._lr = math.nan  # of the groups, whatever they hold: the next step sets it
         self.grad_norm: float | Tensor | None = None  # of the newest step, before clipping; None without clip_norm
 
     def lr(self, step: int) -> float:
@@ -61,9 +63,33 @@ class Optimizer:
             self._move()
             return
         self._loss.copy_(result.loss)
-        self._move_if_good()
-        if step % GPU_LOOK_STEPS == 0 and bool(self._bad):  # asking is a wait for the GPU
+        if self._is_recorded:
+            self._graph()()
+        else:
+            self._move_unless_bad()
+        if step % GPU_LOOK_STEPS == 0:
+            self.refuse_bad(step)
+
+    def refuse_bad(self, step: int) -> None:
+        """On a GPU: raise NonFinite if the weights stand still since a step before or this one. Waits for the GPU."""
+        if bool(self._bad):
             raise NonFinite(self._message("loss or the gradient", step))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what was saved, on whatever device and with or without train.cuda_graph, which then needs its own."""
+        if state:  # a CPU's plain SGD has none to give to a GPU's
+            self.torch.load_state_dict(state)
+        for group in self.torch.param_groups:
+            if "capturable" in group:
+                group["capturable"] = self._is_recorded
+        self._lr = math.nan
+
+    def _graph(self) -> Graph[None]:
+        """That of the parameters that have a gradient in this step: a graph moves always the same."""
+        key = tuple(parameter.grad is not None for parameter in self._parameters)
+        if key not in self._graphs:
+            self._graphs[key] = Graph(self._move_unless_bad, "the optimizer")
+        return self._graphs[key]
 
     def _set_lr(self, lr: float) -> None:
         self._lr = lr
@@ -73,12 +99,23 @@ class Optimizer:
             elif isinstance(group["lr"], Tensor) and group["lr"].device == self._loss.device:
                 group["lr"].fill_(lr * factor)
             else:  # the first step, or the first after a checkpoint, which brings a number or a tensor on the CPU
-                group["lr"] = torch.tensor(lr * factor, device=self._loss.device)
+                group["lr"] = torch.tensor(lr * factor, dtype=torch.float32, device=self._loss.device)
 
     def _move(self) -> None:
         if self._settings.clip_norm:
             self._clip()
+        if self._settings.name == "sgd" and self._settings.momentum:
+            self._begin_momentum()
         self.torch.step()
+
+    def _begin_momentum(self) -> None:
+        """torch's fused SGD fails where some parameters have their first gradient later than others."""
+        state = cast(torch.optim.SGD, self.torch).state
+        moved = [parameter for parameter in self._parameters if parameter.grad is not None]
+        new = [parameter for parameter in moved if "momentum_buffer" not in state[parameter]]
+        if len(new) < len(moved):
+            for parameter in new:
+                state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def _refuse_non_finite(self, step: int, loss: float) -> None:
         if not math.isfinite(loss):
@@ -93,7 +130,7 @@ class Optimizer:
         gradients, limit = self._gradients(), self._settings.clip_norm
         norm = torch.linalg.vector_norm(torch.stack([norm.float() for norm in torch._foreach_norm(gradients)]))
         if norm.is_cuda:
-            self.grad_norm = norm
+            self.grad_norm = self._norm.copy_(norm)
             torch._foreach_mul_(gradients, (limit / (norm + EPSILON)).clamp(max=1.0))
             return
         self.grad_norm = norm.item()
@@ -155,6 +192,7 @@ def _build(groups: Groups, settings: schema.Optim, cuda_graph: bool) -> "torch.o
     if settings.name == "sgd" and settings.momentum == 0 and on_cpu:
         return PlainSGD(groups, settings.lr, settings.weight_decay)
     if settings.name == "adamw":
+        warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")  # some steps are eager
         return torch.optim.AdamW(
             groups,
             settings.lr,

@@ -15,25 +15,18 @@ from src.world.world import World, hosts
 
 NAMED = 4  # ranks in one line
 CAUSE = "a memory fault, or code that changes them on one rank"
+LastSaved = Callable[[], int | None]  # asked on rank 0: the step of the newest checkpoint that is written
 
 
 class Replicas:
     """The tensors that must have the same bits on all ranks after each step: parameters, buffers and averages.
 
     A step's buffers are agreed on with its gradients (src.gradients.buffers), so they are among them.
-    Ranks on different processors may differ in the last bits, which is a warning. `last_saved` is asked on rank 0: the
-    step of the newest checkpoint that is written, None without one.
+    Ranks on different processors may differ in the last bits, which is a warning.
     """
 
-    def __init__(
-        self,
-        world: World,
-        module: nn.Module,
-        average: nn.Module | None,
-        last_saved: Callable[[], int | None],
-        warn: Callable[[str], None],
-    ) -> None:
-        self._world, self._last_saved, self._warn_once = world, last_saved, files.once(warn)
+    def __init__(self, world: World, module: nn.Module, average: nn.Module | None, warn: Callable[[str], None]) -> None:
+        self._world, self._warn_once = world, files.once(warn)
         modules = [module] if average is None else [module, average]
         self._tensors = [one for part in modules for one in (*part.parameters(), *part.buffers()) if one.numel()]
         self._alone, self._checked_step = torch.zeros(DIGEST, dtype=torch.float64), -1
@@ -42,7 +35,7 @@ class Replicas:
         """That of this rank, as it travels beside the gradients; zeros where there is nobody to differ from."""
         return digest(self._tensors) if self._world.size > 1 else self._alone
 
-    def check(self, digests: Sequence[Sequence[float]], step: int) -> None:
+    def check(self, digests: Sequence[Sequence[float]], step: int, last_saved: LastSaved) -> None:
         """Compare those of all ranks, from after `step` steps. Called by all ranks; JobFailed names who differs."""
         seen = [tuple(one) for one in digests]
         if seen.count(seen[0]) == len(seen):
@@ -54,14 +47,14 @@ class Replicas:
             )
             return
         places = [f"{rank} on {host}" for rank, host in enumerate(hosts(self._world))]
-        saved = self._world.rank0_decides(self._last_saved)
+        saved = self._world.rank0_decides(last_saved)
         good = f"the checkpoint of step {saved} is the last good one" if saved else "nothing is saved yet"
         raise JobFailed(f"{_who(seen, places)} at step {step} ({CAUSE}); {good}")
 
-    def check_now(self, step: int) -> None:
+    def check_now(self, step: int, last_saved: LastSaved) -> None:
         """The same before a checkpoint is made, with a message of its own: a fault since the last line is not saved."""
         if self._world.size > 1 and self._checked_step != step:
-            self.check(self._world.all_gather_numbers(self.digest()), step)
+            self.check(self._world.all_gather_numbers(self.digest()), step, last_saved)
             self._checked_step = step
 
 

@@ -112,12 +112,14 @@ def train_epoch(job: "Job") -> bool:
         for micro_batches in job.clock.loading(job.batches.epoch(progress.epoch, first, last)):
             samples = job.batches.count(progress.step_in_epoch)
             step = progress.step_in_epoch + 1
-            note = job.note() if step % every == 0 or step == last else None  # with it comes a line of metrics.jsonl
+            note = (
+                job.notes.own() if step % every == 0 or step == last else None
+            )  # with it comes a line of metrics.jsonl
             result = job.gradients.forward_backward(micro_batches, progress.step, job.interrupts.vote(), note)
             job.state.update(result, samples)
             if result.notes is not None:
                 with job.speed.paused():
-                    report(job, job.read(result.notes))
+                    report(job, job.notes.read(result.notes, progress))
             if job.checkpoints.due_at_step(progress) or result.should_save(progress.step):
                 with job.speed.paused():
                     save(job)
@@ -189,15 +191,17 @@ def evaluate(job: "Job") -> bool:
 
 def finish(job: "Job", reason: StopReason | None) -> None:
     """Save what is not saved yet, and report the result, or why the job stopped and how it goes on."""
+    from src.job import ending  # torch has come with the job
+
     progress = job.state.progress
     with job.failing(), job.interrupts.patience():
         progress.metrics_bytes = job.tracker.position()
         job.checkpoints.save_last(job.state)
     with job.interrupts.patience():
         if reason is None:
-            job.conclude()
+            ending.conclude(job)
         else:
-            job.stopped(reason)
+            ending.stopped(job, reason)
         job.run.mirror.finish()
         if reason is None:
             return

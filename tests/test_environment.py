@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src import environment
+from src import environment, resources
 from src.errors import UserError
 from tests.helpers.launched import given
 from tests.helpers.ranks import ROOT
@@ -21,7 +21,7 @@ def plain_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No GPU, no Slurm, no quota."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(environment, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(resources, "CGROUP", tmp_path / "cgroup")
     nvidia_smi(tmp_path, monkeypatch, count=0)
 
 
@@ -33,16 +33,6 @@ def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> Non
     program.write_text(f"#!/bin/sh\n{lines or 'exit 9'}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-
-
-def quota(folder: Path, version: int, cpus: int) -> None:
-    """A limit as the kernel shows it in a cgroup's folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if version == 2:
-        (folder / "cpu.max").write_text(f"{cpus * 100_000} 100000\n")
-    else:
-        (folder / "cpu.cfs_quota_us").write_text(f"{cpus * 100_000}\n")
-        (folder / "cpu.cfs_period_us").write_text("100000\n")
 
 
 def test_gpus_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -85,28 +75,6 @@ def test_then_processors_and_at_most_eight(monkeypatch: pytest.MonkeyPatch) -> N
         assert environment.ranks_per_node() == ranks
 
 
-def test_the_affinity_counts() -> None:
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, AVAILABLE[:1])
-        assert environment.processors() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_container_s_quota_counts(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    assert environment.processors() == 64
-    for folder in (environment.CGROUP, environment.CGROUP / "cpu"):
-        quota(folder, version, cpus=3)
-    assert environment.processors() == 3
-    if version == 2:
-        for folder in (environment.CGROUP, environment.CGROUP / "cpu"):
-            (folder / "cpu.max").write_text("max 100000\n")
-        assert environment.processors() == 64
-
-
 def launched(*words: str, **variables: str) -> str:
     """Ranks that launch/local.sh hands to torchrun, which a stand-in for Python prints instead."""
     kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
@@ -125,7 +93,7 @@ def python(tmp_path: Path) -> str:
 
 
 def test_local_starts_a_rank_for_each_processor_whatever_openmp_is_told(python: str) -> None:
-    expected = str(min(environment.processors(), environment.MAX_DEFAULT_RANKS))
+    expected = str(min(resources.processors(), environment.MAX_DEFAULT_RANKS))
     # The real quota of this machine's container counts in the child, which plain_host hides here.
     real = subprocess.run([sys.executable, "-m", "launch.job", "ranks"], cwd=ROOT, capture_output=True, text=True)
     assert int(real.stdout) <= int(expected)
@@ -217,16 +185,3 @@ def test_what_slurm_allocates_may_be_rubbish(monkeypatch: pytest.MonkeyPatch) ->
     for value in ("0", "many", "-1", "\u00b2", ""):
         given(monkeypatch, f"SLURM_JOB_ID=7 SLURM_CPUS_ON_NODE={value} SLURM_GPUS_ON_NODE={value}")
         assert environment.ranks_per_node() == 3
-
-
-@pytest.mark.parametrize("name", ["memory.max", "memory.limit_in_bytes"])
-def test_a_container_s_memory_counts(name: str) -> None:
-    machine = environment.memory_bytes()
-    assert machine > 2**20
-    for folder in (environment.CGROUP, environment.CGROUP / "memory"):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("1048576\n")
-    assert environment.memory_bytes() == 2**20
-    for folder in (environment.CGROUP, environment.CGROUP / "memory"):
-        (folder / name).write_text("max\n")
-    assert environment.memory_bytes() > 2**20

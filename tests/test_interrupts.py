@@ -299,13 +299,18 @@ def test_a_file_of_an_earlier_job_saves_nothing(small: str, tmp_path: Path) -> N
     assert (saved_steps(tmp_path), (run / "SAVE").exists()) == ([1009], False)
 
 
-def stuck(folder: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[interrupts.Interrupts], None]) -> Job:
+def stuck(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[interrupts.Interrupts], None],
+    busy: Callable[[], bool] = lambda: False,
+) -> Job:
     """A process that gets SIGTERM and does something for two seconds without a step, where 0.5 s are too long."""
     monkeypatch.setattr(interrupts, "STUCK_SECONDS", 0.5)
     monkeypatch.setattr(interrupts, "LOOK_SECONDS", 0.05)
 
     def work() -> str:
-        stop = interrupts.Interrupts(folder / "STOP", 0)
+        stop = interrupts.Interrupts(folder / "STOP", 0, busy=busy)
         os.kill(os.getpid(), signal.SIGTERM)
         meanwhile(stop)
         return str(stop.reason)
@@ -338,10 +343,9 @@ def test_an_evaluation_or_a_save_may_take_longer(tmp_path: Path, monkeypatch: py
 def test_what_is_written_beside_the_steps_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def meanwhile(stop: interrupts.Interrupts) -> None:
         stop.vote()
-        stop.busy = lambda: True
         time.sleep(2)
 
-    job = stuck(tmp_path, monkeypatch, meanwhile)
+    job = stuck(tmp_path, monkeypatch, meanwhile, busy=lambda: True)
     assert (job.codes, job.values) == ([0], ["SIGTERM"]), job.output
 
 

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from src import config
 from src.errors import NonFinite
 from src.gradients.step import GPU_LOOK_STEPS, StepResult
 from src.optimizer import Optimizer, PlainSGD
+from src.run.state import copied
 
 
 def groups_of(module: nn.Module) -> list[dict[str, Any]]:
@@ -180,6 +182,106 @@ def test_a_gradient_of_a_tiny_norm_is_clipped_as_torch_does() -> None:
     made("clip_norm=1e-6", module=module).step(0, StepResult(1.0, 0.0, 1.0))
     assert mine.grad is not None
     torch.testing.assert_close(mine.grad, other.grad, rtol=1e-5, atol=0)
+
+
+class Unrecorded:
+    """Graph without a GPU: what is recorded are the gradients that there are in its first call, at their places."""
+
+    def __init__(self, function: Callable[[], None], what: str) -> None:
+        self._function, self._seen = function, list[list[int]]()
+
+    def __call__(self) -> None:
+        """Compute."""
+        self._seen.append([gradient.data_ptr() for gradient in cast(Any, self._function).__self__._gradients()])
+        assert self._seen[-1] == self._seen[0]
+        self._function()
+
+
+def recorded(module: nn.Module, monkeypatch: pytest.MonkeyPatch, *settings: str) -> Optimizer:
+    monkeypatch.setattr("src.optimizer.Graph", Unrecorded)
+    chosen = config.parse([f"optim.{setting}" for setting in settings])
+    return Optimizer(groups_of(module), chosen.optim, 100, cuda_graph=True)
+
+
+def gradients_of(module: nn.Module, step: int, without: str = "") -> None:
+    """The same memory in each step, as the gradients of src.gradients are."""
+    for name, parameter in module.named_parameters():
+        kept = vars(parameter).setdefault("kept", torch.zeros_like(parameter))
+        kept.copy_(torch.full_like(parameter, 1.0 + step))
+        parameter.grad = None if name == without else kept
+
+
+def on_gpu(loss: float) -> StepResult:
+    return StepResult(torch.tensor(loss), torch.tensor(0.0), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("settings", [("momentum=0.9",), ("name=adamw", "weight_decay=0.1")])
+def test_a_parameter_that_a_step_leaves_out_is_moved_by_no_recorded_step(
+    settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    mine = nn.Linear(7, 3)
+    other = copy.deepcopy(mine)
+    ways = [(mine, recorded(mine, monkeypatch, *settings)), (other, made(*settings, module=other))]
+    for step, without in enumerate(["bias", "", "bias", "weight", "", ""]):
+        before = mine.bias.detach().clone()
+        for module, optimizer in ways:
+            gradients_of(module, step, without)
+            optimizer.step(step, on_gpu(1.0))
+        assert torch.equal(mine.bias, before) == (without == "bias")
+    torch.testing.assert_close(mine.weight, other.weight)
+    torch.testing.assert_close(mine.bias, other.bias)
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("settings", [("momentum=0.9",), ("name=adamw",)])
+def test_a_run_goes_on_with_cuda_graphs_or_without(
+    settings: tuple[str, ...], after: bool, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint holds the groups of the job that made it: torch refuses to record a step that is not capturable."""
+    torch.manual_seed(0)
+    module = nn.Linear(7, 3)
+    chosen = (*settings, "lr=0.5", "schedule=linear")
+    saved = recorded(module, monkeypatch, *chosen) if before else made(*chosen, module=module)
+    gradients_of(module, 0)
+    saved.step(0, on_gpu(1.0))
+    state = copied(saved.torch.state_dict())
+    found = []
+    for is_recorded in (after, False):
+        resumed = copy.deepcopy(module)
+        optimizer = recorded(resumed, monkeypatch, *chosen) if is_recorded else made(*chosen, module=resumed)
+        optimizer.load_state_dict(copy.deepcopy(state))
+        for step in (50, 51):
+            gradients_of(resumed, step)
+            optimizer.step(step, on_gpu(1.0))
+        (group,) = optimizer.torch.param_groups
+        assert group.get("capturable", is_recorded) == is_recorded
+        assert isinstance(group["lr"], torch.Tensor) == is_recorded
+        assert float(group["lr"]) == pytest.approx(0.5 * 49 / 100)
+        found.append(resumed.weight)
+    torch.testing.assert_close(*found)
+
+
+def test_a_run_of_a_cpu_goes_on_on_a_gpu() -> None:
+    """Plain SGD of a CPU has no state, not even groups."""
+    other = made("momentum=0.9")
+    other.load_state_dict(made().torch.state_dict())
+    assert len(other.torch.param_groups) == 1
+
+
+def test_the_first_gradient_of_a_parameter_may_come_later_than_the_others() -> None:
+    torch.manual_seed(0)
+    mine = nn.Linear(7, 3)
+    other = copy.deepcopy(mine)
+    optimizer, reference = made("lr=0.1", "momentum=0.9", module=mine), torch.optim.SGD(other.parameters(), 0.1, 0.9)
+    for step, without in enumerate(["bias", "", ""]):
+        for module in (mine, other):
+            gradients_of(module, step, without)
+        optimizer.step(step, StepResult(1.0, 0.0, 1.0))
+        reference.step()
+    torch.testing.assert_close(mine.bias, other.bias)
+    torch.testing.assert_close(mine.weight, other.weight)
 
 
 def test_without_clipping_no_norm_is_computed() -> None:

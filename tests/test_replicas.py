@@ -73,22 +73,26 @@ def saved(folder: Path) -> list[int]:
     return [int(file.stem.partition("-")[2]) for file in (folder / "runs" / "r" / "checkpoints").glob("step-*.pt")]
 
 
-def made(world: World, saved: int | None = 7) -> tuple[Replicas, nn.Module, nn.Module]:
+def saved_7() -> int | None:
+    return 7
+
+
+def made(world: World) -> tuple[Replicas, nn.Module, nn.Module]:
     torch.manual_seed(0)
     module, average = (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)) for _ in range(2))
-    return Replicas(world, module, average, lambda: saved, print), module, average
+    return Replicas(world, module, average, print), module, average
 
 
 @pytest.mark.parametrize("place", ["0.weight", "1.running_mean", "1.num_batches_tracked", "average"])
 def test_everything_that_is_saved_of_the_model_counts(place: str, tmp_path: Path) -> None:
     def work(world: World) -> str:
         replicas, module, average = made(world)
-        replicas.check_now(1)
+        replicas.check_now(1, saved_7)
         if world.rank == 2:
             flip(average[0].weight if place == "average" else module.state_dict()[place])  # type: ignore[index]
-        replicas.check_now(1)  # of this step it is known
+        replicas.check_now(1, saved_7)  # of this step it is known
         with pytest.raises(JobFailed) as failed:
-            replicas.check_now(2)
+            replicas.check_now(2, saved_7)
         return str(failed.value)
 
     said = in_world(3, work, tmp_path).values
@@ -101,8 +105,8 @@ def test_different_processors_may_differ(tmp_path: Path, monkeypatch: pytest.Mon
         replicas, module, _ = made(world)
         if world.rank == 2:
             flip(module[0].weight)  # type: ignore[index]
-        replicas.check_now(2)
-        replicas.check_now(3)
+        replicas.check_now(2, saved_7)
+        replicas.check_now(3, saved_7)
 
     job = in_world(3, work, tmp_path)
     assert job.output.count("the ranks' weights differ: their processors do (processor 0, processor 1)") == 3, (
@@ -112,11 +116,11 @@ def test_different_processors_may_differ(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_all_are_named_where_there_is_no_majority(tmp_path: Path) -> None:
     def work(world: World) -> str:
-        replicas, module, _ = made(world, None)
+        replicas, module, _ = made(world)
         if world.rank:
             flip(module[0].weight)  # type: ignore[index]
         with pytest.raises(JobFailed) as failed:
-            replicas.check_now(3)
+            replicas.check_now(3, lambda: None)
         return str(failed.value)
 
     host, said = os.uname().nodename, in_world(2, work, tmp_path).values
@@ -129,15 +133,15 @@ def test_a_few_of_many_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.replicas.hosts", lambda world: HOSTS + [f"node{rank}" for rank in range(6, 14)])
     replicas, _, _ = made(World())
     usual = [1.0, 2.0, 3.0, 4.0]
-    replicas.check([usual] * 14, 5)
+    replicas.check([usual] * 14, 5, saved_7)
     with pytest.raises(JobFailed, match=r"^rank 3 on node3: its weights differ"):
-        replicas.check([usual] * 3 + [[1.0, 2.0, 3.0, 5.0]] + [usual] * 10, 5)
+        replicas.check([usual] * 3 + [[1.0, 2.0, 3.0, 5.0]] + [usual] * 10, 5, saved_7)
     with pytest.raises(JobFailed, match=r"^ranks 0 on node0, 1 on node1, 2 on node2, 3 on node3 and 2 more: their"):
-        replicas.check([[9.0, 9.0, 9.0, float(rank)] for rank in range(6)] + [usual] * 8, 5)
+        replicas.check([[9.0, 9.0, 9.0, float(rank)] for rank in range(6)] + [usual] * 8, 5, saved_7)
 
 
 def test_a_rank_alone_has_nobody_to_differ_from() -> None:
     replicas, module, _ = made(World())
-    replicas.check_now(1)
+    replicas.check_now(1, saved_7)
     flip(module[0].weight)  # type: ignore[index]
-    replicas.check_now(2)
+    replicas.check_now(2, saved_7)

@@ -8,14 +8,14 @@ import mmap
 
 from torch import Tensor
 
-from src import environment
+from src import resources
 from src.data.blocks import BLOCK_BYTES, WINDOW
 from src.data.column import Column, Rows
 
 
 def larger_than_memory(data_bytes: int) -> bool:
     """Whether so much data cannot stay in the page cache that this process may fill."""
-    return data_bytes > environment.memory_bytes()
+    return data_bytes > resources.memory_bytes()
 
 
 def read_alone(rows: Rows) -> None:

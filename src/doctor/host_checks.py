@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from src import environment, limits
+from src import limits, resources
 from src.doctor.findings import Finding, Plan, green, red, yellow
 from src.doctor.model_size import parameters
 from src.errors import UserError
@@ -76,7 +76,7 @@ def gpus(plan: Plan) -> Finding:
 
 def cores(plan: Plan) -> Finding:
     """Whether there is a processor for every thread of the ranks."""
-    available, threads = environment.processors(), plan.settings.train.threads
+    available, threads = resources.processors(), plan.settings.train.threads
     text = f"{plan.ranks} rank(s) x {threads} thread(s) on {available} CPU(s)"
     if plan.ranks * threads <= available:
         load = os.getloadavg()[0]

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
-from src import environment, job
+from src import resources
 from src.console import Console
 from src.data.dataset import DataSet
-from src.dry_run.parts import Parts, build, existing
+from src.dry_run.plan import Plan, build, existing
 from src.dry_run.timing import time_evaluation, time_steps
 from src.gradients.build import local_shards
+from src.job.banner import banner
+from src.job.parts import Parts
 from src.schema import Config
 from src.world import world as worlds
 from src.world.world import hosts
@@ -28,32 +30,31 @@ def show(settings: Config) -> None:
     train = settings.train
     with worlds.join(train) as world:
         console = Console(world.rank == 0, train.epochs, train.global_batch_size, settings.log.seconds)
-        parts = build(settings, world, console)
-        if parts.dataset.note:
-            console.print(parts.dataset.headline)
-        console.rows(rows(parts))
+        plan = build(settings, world, console)
+        if plan.parts.dataset.note:
+            console.print(plan.parts.dataset.headline)
+        console.rows(rows(plan))
 
 
-def rows(parts: Parts) -> Rows:
+def rows(plan: Plan) -> Rows:
     """A text for each label. Called by all ranks: they make the steps."""
-    settings, world, step = parts.settings, parts.world, parts.state.progress.step
-    left = 0 if parts.begins.startswith("is finished") else max(0, parts.last_step - step)
-    taken, seconds = time_steps(parts) if left else (0, 0.0)
-    tracker = f"metrics.jsonl, W&B {settings.track.wandb}"
-    begins = f"{parts.path} ({parts.begins})"
-    banner = job.banner(settings, world, parts.dataset, parts.module, parts.gradients.name, tracker, begins)
-    mapped = f"{size(_mapped_bytes(parts.dataset))} {'' if parts.lacking else 'mapped'}".strip()
-    banner["world"] += f", on {_counted(len({*hosts(world)}), 'host')}"
-    banner["data"] += f"; {mapped}" + (f"; {parts.lacking}: tried on noise" if parts.lacking else "")
+    parts = plan.parts
+    left = 0 if plan.begins.startswith("is finished") else max(0, parts.last_step - parts.state.progress.step)
+    taken, seconds = time_steps(plan) if left else (0, 0.0)
+    tracker = f"metrics.jsonl, W&B {parts.settings.track.wandb}"
+    said = banner(parts, plan.gradients.name, tracker, f"{plan.path} ({plan.begins})")
+    mapped = f"{size(_mapped_bytes(parts.dataset))} {'' if plan.lacking else 'mapped'}".strip()
+    said["world"] += f", on {_counted(len({*hosts(parts.world)}), 'host')}"
+    said["data"] += f"; {mapped}" + (f"; {plan.lacking}: tried on noise" if plan.lacking else "")
     return {
         "dry run": "nothing is written",
-        **banner,
+        **said,
         "cut": _cut(parts),
         "steps": _steps(parts),
-        "rate": _rate(settings),
-        **_saves(parts, left),
+        "rate": _rate(parts.settings),
+        **_saves(plan, left),
         "memory": _memory(parts),
-        **_time(parts, left, taken, seconds),
+        **_time(plan, left, taken, seconds),
     }
 
 
@@ -91,14 +92,15 @@ def _rate(settings: Config) -> str:
     return f"{optim.name}, learning rate {optim.lr:g}, {optim.schedule}{decay}{warmup}"
 
 
-def _saves(parts: Parts, left: int) -> Rows:
+def _saves(plan: Plan, left: int) -> Rows:
     """How many checkpoints, of how many bytes, and whether the disk has room for those that are kept."""
+    parts = plan.parts
     chosen, last = parts.settings.checkpoint, parts.last_step
     strides = chosen.every_epochs * parts.batches.steps_per_epoch, chosen.every_steps
-    saves, each = due(last - left, last, *strides), parts.checkpoints.size(parts.state)
+    saves, each = due(last - left, last, *strides), plan.checkpoints.size(parts.state)
     clock = f", and one every {chosen.every_minutes:g} minutes" if chosen.every_minutes else ""
     cost = min(filter(None, (*strides, last)))
-    kept, free = (min(chosen.keep, saves) + 1) * each, shutil.disk_usage(existing(parts.path)).free
+    kept, free = (min(chosen.keep, saves) + 1) * each, shutil.disk_usage(existing(plan.path)).free
     room = ", NOT ENOUGH ROOM" if kept + each > free else ""
     return {
         "saves": f"{_counted(saves, 'checkpoint')} of {size(each)}{clock}; a kill costs up to {_counted(cost, 'step')}",
@@ -116,10 +118,10 @@ def _memory(parts: Parts) -> str:
         "average": _tensors(state.average.state_dict()),
     }
     texts = [f"{name} {size(sum(tensor.nbytes for tensor in tensors))}" for name, tensors in held.items()]
-    texts.append(f"resident now {size(max(parts.world.all_gather(environment.resident_bytes())))}")
+    texts.append(f"resident now {size(max(parts.world.all_gather(resources.resident_bytes())))}")
     if parts.world.device.type == "cuda":
         texts.append(f"{size(torch.cuda.max_memory_allocated())} at most on its GPU")
-    return f"a rank: {', '.join(texts)}; {size(environment.memory_bytes())} free on this host"
+    return f"a rank: {', '.join(texts)}; {size(resources.memory_bytes())} free on this host"
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
@@ -131,17 +133,18 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, list | tuple) else []
 
 
-def _time(parts: Parts, left: int, taken: int, seconds: float) -> Rows:
+def _time(plan: Plan, left: int, taken: int, seconds: float) -> Rows:
     """How long the rest takes. Called by all ranks."""
     if not left:
         return {"time": "no step is left"}
+    parts = plan.parts
     settings, last = parts.settings, parts.last_step
-    each, chosen = time_evaluation(parts), settings.evaluate
+    each, chosen = time_evaluation(plan), settings.evaluate
     measures = due(last - left, last, chosen.every_epochs * parts.batches.steps_per_epoch, chosen.every_steps)
     rate = taken * settings.train.global_batch_size / seconds
     train, whole = left * seconds / taken, left * seconds / taken + measures * each
     compiled = "; torch.compile is not tried" if settings.train.compile else ""
-    evaluations = f"{_counted(measures, 'evaluation')} of {len(parts.measured)} samples, {each:.2g} s each"
+    evaluations = f"{_counted(measures, 'evaluation')} of {len(plan.measured)} samples, {each:.2g} s each"
     return {
         "speed": f"{rate:,.0f} samples/s in {taken} steps that were made in memory{compiled}",
         "time": f"{_clock(train)} for {left} steps, and {evaluations}: {_clock(whole)} in all",

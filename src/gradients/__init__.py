@@ -3,7 +3,8 @@
 build           build_gradients: what train.sync and train.exchange ask for; shards_of, local_shards
 votes           what a rank wants: to stop, to save
 step            StepResult, divide, in_precision, Seed
-ddp             DDPGradients, SingleProcess
+ddp             DDPGradients: torch's wrapper, with a communication hook
+single          SingleProcess: a world of one, which needs none
 bitwise         Bitwise: the same bits on any number of ranks
 tree            Tree: what is added to what, in which order
 exchange        Exchange, Local, Backend: adding what the ranks hold

@@ -15,11 +15,12 @@ from src import schema
 from src.data.loader import MicroBatch
 from src.errors import UserError
 from src.gradients.bitwise import Bitwise
-from src.gradients.ddp import DDPGradients, SingleProcess
+from src.gradients.ddp import DDPGradients
 from src.gradients.exchange import Backend, Local
 from src.gradients.graph import RecordedGradients
 from src.gradients.shared_file import Unavailable
 from src.gradients.shared_memory import SharedMemory, objection
+from src.gradients.single import SingleProcess
 from src.gradients.step import Autograd, ClosedForm, Differentiated, Loss, OwnGradients, Seed, StepResult, in_precision
 from src.gradients.tree import Tree
 from src.world.world import World

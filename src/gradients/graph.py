@@ -1,7 +1,8 @@
 """CUDA graphs: kernels that are launched together, where launching each one takes longer than it runs."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -39,8 +40,8 @@ class Graph(Generic[T]):
 
     def _record(self) -> None:
         """Nothing is computed by it."""
-        graph = torch.cuda.CUDAGraph()
         try:
+            graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU
                 self._result = self._function()
         except UserError:
@@ -73,13 +74,15 @@ def refuse_graph(settings: schema.Train, device: torch.device, ranks: int, rando
 class RecordedGradients:
     """Gradients of a micro-batch, through a graph for each shape in which micro-batches come.
 
-    `function` is what computes them. Raises UserError for a module that changes in a step otherwise than in place.
+    `function` is what computes them. Raises UserError for what a graph would not do again: a module that changes in a
+    step otherwise than in place, numbers drawn on the CPU.
     """
 
     def __init__(self, function: Differentiated, module: nn.Module) -> None:
         self._function, self._module = function, module
         self.name = ", ".join(filter(None, [getattr(function, "name", ""), "CUDA graph"]))
         self._shapes: dict[Any, tuple[Tensor, Tensor, Graph[Any]]] = {}
+        self._used: list[Tensor] = []  # by a graph, which knows addresses: a mask that is made anew for other shapes
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor | None]]:
         """(sum of the losses, number of items, gradients of the sum, which the next call overwrites)."""
@@ -95,26 +98,43 @@ class RecordedGradients:
         return loss.clone(), items.clone() if isinstance(items, Tensor) else items, gradients
 
     def _checked(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float | Tensor, list[Tensor | None]]:
-        before = state_of(self._module)
-        loss, items, gradients = self._function(inputs, targets)
+        with self._repeatable() if torch.cuda.is_current_stream_capturing() else nullcontext():
+            loss, items, gradients = self._function(inputs, targets)
+        return loss.detach().double(), items.detach() if isinstance(items, Tensor) else items, gradients
+
+    @contextmanager
+    def _repeatable(self) -> Iterator[None]:
+        """Around the call that is recorded, before which there were others: they may have prepared something."""
+        before, generator = state_of(self._module), torch.get_rng_state()
+        yield
         after = state_of(self._module)
-        # The first call may prepare something; what changes in the last one before the recording changes in all.
-        if torch.cuda.is_current_stream_capturing() and before != after:
+        if before != after:
             name = next(name for name in {**before, **after} if before.get(name) != after.get(name))
             raise UserError(
                 f"train.cuda_graph=true: a step replaces {name} of the model, which a recorded step cannot",
                 fix=f"change a buffer in place, or {FIX}",
             )
-        return loss.detach().double(), items.detach() if isinstance(items, Tensor) else items, gradients
+        if not torch.equal(torch.get_rng_state(), generator):
+            raise UserError(
+                "train.cuda_graph=true: the model draws random numbers on the CPU, which a recorded step cannot",
+                fix=f"draw them on the GPU (device=inputs.device), or {FIX}",
+            )
+        self._used += [tensor for _, tensor in _attributes(self._module) if isinstance(tensor, Tensor)]
 
 
 def state_of(module: nn.Module) -> dict[str, object]:
     """Of every attribute of a module and its parts the value, of a tensor its place in memory; others are left out."""
     found: dict[str, object] = {}
+    for name, value in _attributes(module):
+        if isinstance(value, Tensor):
+            found[name] = value.data_ptr()
+        elif isinstance(value, int | float | str):
+            found[name] = value
+    return found
+
+
+def _attributes(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """Name and value of every attribute, buffer and parameter of a module and its parts."""
     for path, part in module.named_modules():
         for name, value in {**vars(part), **part._buffers, **part._parameters}.items():
-            if isinstance(value, Tensor):
-                found[f"{path}.{name}".lstrip(".")] = value.data_ptr()
-            elif isinstance(value, int | float | str):
-                found[f"{path}.{name}".lstrip(".")] = value
-    return found
+            yield f"{path}.{name}".lstrip("."), value

@@ -20,29 +20,32 @@ def mistake(
 ) -> Mistake:
     """What is wrong with the closed form: its result's kind, a name, a number, or what becomes of the buffers.
 
-    Both compute in training mode, from the same random numbers; `module` is not touched.
+    Both compute in training mode, from the same random numbers, each on a copy of its own, since either may change it:
+    first one, then the other, for there may be no memory for two. `module` is not touched.
     """
     trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     with torch.random.fork_rng([inputs.device] if inputs.is_cuda else []):
         torch.manual_seed(SEED)
-        one = copy.deepcopy(module).train()
-        summed, items = loss(one, inputs, targets)
+        copied = copy.deepcopy(module).train()
+        summed, items = loss(copied, inputs, targets)
         if not summed.requires_grad:
             return "loss returned a sum that no parameter has a part in", "one to be differentiated"
-        expected = torch.autograd.grad(summed, _trained(one), materialize_grads=True)
+        expected = torch.autograd.grad(summed, _trained(copied), materialize_grads=True)
+        summed, buffers = summed.detach(), list(copied.buffers())
+        del copied
         torch.manual_seed(SEED)
-        other = copy.deepcopy(module).train()
+        copied = copy.deepcopy(module).train()
         with torch.no_grad():
-            result = gradients(other, inputs, targets)
+            result = gradients(copied, inputs, targets)
     if not isinstance(result, tuple) or len(result) != 3 or not isinstance(result[2], dict):
         return f"returned {kind_of(result)}", "(sum over the items, number of items, dict of gradients by name)"
     by_name = dict(zip(trained, expected, strict=True))
     return (
         _other_names(result[2], trained)
         or _other_kind(result[2], trained)
-        or _other_values({"the loss": result[0], "the number of items": result[1]}, [summed.detach(), items])
+        or _other_values({"the loss": result[0], "the number of items": result[1]}, [summed, items])
         or _other_values(result[2], [by_name[name] for name in result[2]])
-        or _other_values(dict(other.named_buffers()), list(one.buffers()))
+        or _other_values(dict(copied.named_buffers()), buffers)
     )
 
 

@@ -24,6 +24,8 @@ from src.run.state import TrainState
 from src.schema import Config
 from src.world.world import World
 
+Check = Callable[[int, Callable[[], int | None]], None]
+
 
 @dataclass(frozen=True)
 class _Snapshot:
@@ -39,9 +41,9 @@ class _Snapshot:
 class Checkpoints:
     """The checkpoints of a run. Rank 0 writes and chooses; all ranks call every method.
 
-    A save is a copy of the state on the training thread and a write on another one. `flush_metrics` makes what was
-    measured before the copy safe on the disk, ahead of the checkpoint; `check` is asked on all ranks before a state is
-    saved, and raises where it must not be.
+    A save is a copy of the state on the training thread and a write on another one, that of `saving`. `flush_metrics`
+    makes what was measured before the copy safe on the disk, ahead of the checkpoint; `check` is asked on all ranks
+    before a state is saved, with its step and `last_saved`, and raises where it must not be.
     """
 
     def __init__(
@@ -51,26 +53,21 @@ class Checkpoints:
         world: World,
         dataset: DataSet,
         warn: Callable[[str], None],
-        requests: Requests | None = None,
+        requests: Requests,
+        saving: Saving,
+        flush_metrics: Callable[[], None] = lambda: None,
+        check: Check = lambda step, last_saved: None,
     ) -> None:
         self._run, self._settings, self._world, self._warn = run, settings, world, warn
         self._dataset = dataset
         self._code = model_file.code_sha256(config.model_path(settings.model))
         self._description = self._described()
         self.folder = run.path / layout.CHECKPOINTS
-        self.flush_metrics: Callable[[], None] = lambda: None
-        self.check: Callable[[int], None] = lambda step: None
-        self._saving = Saving()
+        self._requests, self._saving, self._flush_metrics, self._check = requests, saving, flush_metrics, check
         self._saved_step: int | None = None  # of the newest checkpoint that is written
         self._taken_step: int | None = None  # of the newest copy
         self._unwritten: _Snapshot | None = None  # the newest copy, until it is written
         self._warnings = files.Warnings(warn)
-        self._requests = requests or Requests(run.path / layout.SAVE, 0, rank0=False)
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether something is being written (rank 0)."""
-        return self._saving.in_flight
 
     def last_saved(self) -> int | None:
         """The step of the newest checkpoint, once what is being written is written (rank 0)."""
@@ -129,7 +126,7 @@ class Checkpoints:
         One save is in flight at most: the next one waits for it. A full disk is reported, costs nothing, and is tried
         again at the next. Raises NonFinite on all ranks for weights that are not finite.
         """
-        self.check(state.progress.step)
+        self._check(state.progress.step, self.last_saved)
         self._world.rank0_decides(lambda: self._begin(state))
 
     def size(self, state: TrainState) -> int:
@@ -139,7 +136,7 @@ class Checkpoints:
     def mark_best(self, state: TrainState) -> None:
         """Give the checkpoint of this step, saved now where it is not, a second name: best.pt."""
         step = state.progress.step
-        self.check(step)
+        self._check(step, self.last_saved)
 
         def mark() -> None:
             if (unwritten := self._unwritten) is not None:  # its save failed, and may work now
@@ -178,7 +175,7 @@ class Checkpoints:
 
     def save_last(self, state: TrainState) -> None:
         """Write the checkpoint that the job leaves; TryAgain on all ranks if it cannot."""
-        self.check(state.progress.step)
+        self._check(state.progress.step, self.last_saved)
 
         def decide() -> None:
             self._saving.wait()
@@ -220,8 +217,9 @@ class Checkpoints:
             self._run.event("checkpoint failed", step=step, reason=files.reason(error))
 
     def _snapshot(self, state: TrainState) -> "_Snapshot":
-        """A copy of the state, which training does not change. Raises NonFinite."""
+        """A copy of the state, which training does not change. Raises NonFinite, also for steps that moved nothing."""
         progress, began, asked_by = state.progress, time.perf_counter(), self._requests.take()
+        state.optimizer.refuse_bad(progress.step - 1)
         if name := _not_finite(state.module):
             raise NonFinite(f"{name} is not finite at step {progress.step}: no checkpoint is made of it")
         content = {"format": archive.FORMAT} | state.state_dict()
@@ -230,7 +228,7 @@ class Checkpoints:
     def _write(self, snapshot: "_Snapshot") -> None:
         """Write the checkpoint, then prune. Raises OSError, and UserError where another job has taken the folder."""
         began = time.perf_counter()
-        self.flush_metrics()
+        self._flush_metrics()
         self._run.remake()
         files.make_folder(self.folder)
         digest = archive.write(layout.checkpoint(self._run.path, snapshot.step), snapshot.content | self._description)

@@ -64,7 +64,7 @@ class TrainState:
         for name, buffer in self._not_in_state_dict().items():
             if name in saved:
                 buffer.copy_(saved[name])
-        self.optimizer.torch.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state.get("average", {}))
         self.progress.load_state_dict(state["progress"])
 

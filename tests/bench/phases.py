@@ -14,8 +14,9 @@ from torch.distributed.elastic.multiprocessing.api import SubprocessContext
 
 from launch import torchrun
 from launch.one_host import OneHost
-from src import config, job, leaving, train
+from src import config, leaving, train
 from src.data import dataset
+from src.job import building
 from src.run.checkpoint import Checkpoints
 from src.run.run import Run
 from src.run.state import TrainState
@@ -33,7 +34,7 @@ PHASES: list[tuple[Any, str]] = [
     (dataset, "load"),
     (Run, "open"),
     (Checkpoints, "resume"),
-    (job, "prepare"),
+    (building, "prepare"),
     (TrainState, "update"),
     (train, "train"),
     (train, "main"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import environment, schema
+from src import resources, schema
 from src.data import idx, paging
 from src.data.column import Column
 from src.data.loader import ShardedLoader
@@ -32,7 +32,7 @@ def flags(tensor: torch.Tensor) -> list[str]:
 def test_pages_are_read_alone_where_memory_is_less(
     memory: int, shuffle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "memory_bytes", lambda: memory)
+    monkeypatch.setattr(resources, "memory_bytes", lambda: memory)
     values = torch.randint(0, 256, (1000, 20, 20), dtype=torch.uint8)
     write_idx(tmp_path / "x", values)
     mapped = idx.read(tmp_path / "x")

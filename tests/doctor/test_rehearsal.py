@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import interrupts
+from src import config, interrupts
 from src.doctor import rehearsal
 from src.doctor.findings import Plan
+from src.world.world import World
 from tests.helpers.plans import planned
 from tests.helpers.ranks import fork
 
@@ -32,6 +33,11 @@ def test_two_ranks_add(
     assert found.colour == "green", found
     assert found.message.startswith("2 ranks add 7,850 numbers in ")
     assert found.message.endswith(way)
+
+
+def test_the_sums_of_a_job_on_gpus_are_tried_without_one() -> None:
+    settings = config.parse(["train.cuda_graph=true", "train.sync=bitwise"])
+    assert rehearsal.rehearse(settings, World())["right"]
 
 
 def test_ranks_that_fail_say_why() -> None:

@@ -42,12 +42,6 @@ def test_unused_parameters(tmp_path: Path) -> None:
     assert all(value.startswith(said) for value in in_world(2, refused, tmp_path).values)
 
 
-def test_a_world_of_one_needs_no_wrapper() -> None:
-    found, losses, name = steps(tutorial)(World())
-    assert name == "none (one rank)"
-    assert (len(found), len(losses)) == (STEPS, STEPS)
-
-
 @pytest.mark.parametrize("exchange", ["auto", "backend"])
 def test_every_rank_has_the_same_gradients_and_the_sum_of_the_losses(exchange: str, tmp_path: Path) -> None:
     """DDP would average over ranks whose shares differ: 50 samples on 3 ranks are 17, 17 and 16."""

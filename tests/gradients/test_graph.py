@@ -1,7 +1,9 @@
 """train.cuda_graph: refused where it cannot be, else the same bits as without it. The second half needs a GPU."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,27 +112,81 @@ class Unrecorded:
         loss, items, gradients = self._function()
         if self._kept is None:
             self._kept = (loss, items, gradients)
-        for kept, new in zip([self._kept[0], *self._kept[2]], [loss, *gradients], strict=True):
+        pairs = zip([self._kept[0], *self._kept[2]], [loss, *gradients], strict=True)
+        for kept, new in [pair for pair in pairs if pair[0] is not None]:
             kept.copy_(new)
         return self._kept
 
 
-@pytest.mark.parametrize("sync", ["ddp", "bitwise"])
-def test_results_that_are_overwritten_are_added_in_time(sync: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU with a stand-in for the graph: three micro-batches of one shape, and one of another."""
+@pytest.fixture
+def unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in, to which every call is the one that is recorded."""
     monkeypatch.setattr(graph, "Graph", Unrecorded)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+
+
+def normalised() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(784, 16), nn.BatchNorm1d(16), nn.Linear(16, 10))
+
+
+@pytest.mark.parametrize("made", [model, normalised])
+@pytest.mark.parametrize("sync", ["ddp", "bitwise"])
+def test_results_that_are_overwritten_are_added_in_time(
+    sync: str, made: Callable[[], nn.Module], unrecorded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU with a stand-in for the graph: three micro-batches of one shape, and one of another."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # dropout draws on the CPU here
     found = []
     for recorded in (False, True):
-        module, settings = model(), schema.Train(sync=sync, shards=4, cuda_graph=recorded)
+        module, settings = made(), schema.Train(sync=sync, shards=4, cuda_graph=recorded)
         way = build.build_gradients(module, bce, settings, World())
         way.forward_backward(batches(CPU, 5, 5, 5, 3), 0, 0.0)
         result = way.forward_backward(batches(CPU, 5, 5, 5, 3), 1, 0.0)
-        found.append([parameter.grad for parameter in module.parameters()] + [torch.tensor(result.loss)])
+        gradients = [parameter.grad for parameter in module.parameters()]
+        found.append([*gradients, *module.buffers(), torch.tensor(result.loss)])
     for one, other in zip(*found, strict=True):
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)
+
+
+class Cached(nn.Module):
+    """Keeps a mask for the newest shape, as models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.mask = nn.Linear(784, 10), torch.ones(1, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.mask.shape[0] != len(inputs):
+            self.mask = torch.ones(len(inputs), 1)
+        return self.linear(inputs) * self.mask  # type: ignore[no-any-return]
+
+
+def test_what_a_graph_reads_is_kept_when_the_model_has_another(unrecorded: None) -> None:
+    """A graph knows the mask's address; an evaluation, of other samples at once, lets the model make another mask."""
+    module = Cached()
+    module.mask = torch.ones(5, 1)
+    way = build.build_gradients(module, bce, ON, World())
+    way.forward_backward(batches(CPU, 5), 0, 0.0)
+    mask = weakref.ref(module.mask)
+    module(torch.zeros(3, 784))
+    gc.collect()
+    assert mask() is not None
+
+
+def test_a_mask_that_is_made_anew_in_the_recorded_call_is_refused(unrecorded: None) -> None:
+    way = build.build_gradients(Cached(), bce, ON, World())
+    with pytest.raises(UserError, match="a step replaces mask of the model"):
+        way.forward_backward(batches(CPU, 5), 0, 0.0)
+
+
+def test_numbers_that_are_drawn_on_the_cpu_are_refused(unrecorded: None) -> None:
+    """`if torch.rand(()) < 0.5` would be decided once."""
+    way = build.build_gradients(model(), bce, ON, World())
+    with pytest.raises(UserError, match=r"the model draws random numbers on the CPU, .*; draw them on the GPU"):
+        way.forward_backward(batches(CPU, 5), 0, 0.0)
 
 
 def test_the_banner_says_that_steps_are_recorded() -> None:

@@ -1,6 +1,9 @@
 """A model's own gradients are held against autograd before the first step; what is wrong is named."""
 
+import copy
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -81,6 +84,21 @@ def test_a_right_one_is_taken_and_the_trial_leaves_no_trace(tmp_path: Path) -> N
     assert torch.equal(torch.get_rng_state(), before)
     assert module.get_buffer("calls").tolist() == [0, 0]
     assert module.get_parameter("first.weight").grad is None
+
+
+def test_one_copy_of_the_model_is_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, module = tried(tmp_path, FILE)
+    copies, alive = list[weakref.ref[torch.nn.Module]](), list[int]()
+
+    def counted(value: torch.nn.Module) -> torch.nn.Module:
+        alive.append(sum(one() is not None for one in copies))
+        copies.append(weakref.ref(made := copy.deepcopy(value)))
+        return made
+
+    monkeypatch.setattr(closed_form, "copy", SimpleNamespace(deepcopy=counted))
+    inputs, targets = torch.ones(2, 4, dtype=torch.uint8), torch.tensor([0, 1])
+    assert closed_form.mistake(model.loss, model.gradients, module, inputs, targets) is None
+    assert alive == [0, 0]
 
 
 @pytest.mark.parametrize(("end", "found", "expected"), MISTAKES)

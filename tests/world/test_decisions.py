@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from src import job as jobs
 from src import schema
 from src.errors import PeerLost
 from src.evaluation import evaluator, measure
+from src.job import building
 from src.run import jsonl, layout
 from src.run.layout import State
 from src.world import world as worlds
@@ -88,14 +88,14 @@ def test_a_signal_during_a_slow_evaluation_ends_in_a_saved_run(
 
 def note_rank_1(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     """Let rank 1 write its pid when it has built its parts."""
-    original = jobs.prepare
+    original = building.prepare
 
     def prepare(*arguments: Any) -> Any:
         if os.environ["RANK"] == "1":
             file.write_text(str(os.getpid()))
         return original(*arguments)
 
-    monkeypatch.setattr(jobs, "prepare", prepare)
+    monkeypatch.setattr(building, "prepare", prepare)
 
 
 @EXCHANGES
