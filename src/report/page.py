@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from src import follow
 from src.data import dataset as data
 from src.data import kinds
 from src.data.dataset import TestSet
@@ -16,7 +17,7 @@ from src.data.splits import Spec, Split
 from src.errors import Damaged, JobFailed, UserError
 from src.files import write_text
 from src.models import Model, compiling
-from src.report import facts, pictures, text
+from src.report import facts, pictures, standing, text
 from src.report.facts import Facts
 from src.report.pictures import Sources
 from src.run import archive, layout, trained
@@ -47,6 +48,18 @@ def of_failed(path: Path, settings: Config) -> None:
     """Write the report of a run that has just failed, from its files: the model may be what fails. Raises OSError."""
     missing = f"The run failed; `python -m src.report {path}` draws them, where it has a checkpoint."
     write(path / NAME, [one(path, settings, Sources(missing=missing))])
+
+
+def of_killed(path: Path) -> str:
+    """Write the report of a run whose process is gone without a word, from its files; returns how the run goes on.
+
+    For who outlives rank 0. '' and no page for a run that ended otherwise. Raises UserError, and OSError.
+    """
+    if (stands := standing.of(path))["state"] != follow.KILLED:
+        return ""
+    missing = f"The run was killed; `python -m src.report {path}` draws them, where it has a checkpoint."
+    write(path / NAME, [one(path, layout.load_settings(path), Sources(missing=missing))])
+    return str(stands["goes_on"])
 
 
 def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:

@@ -5,6 +5,7 @@ A real Slurm is in tests/slurm.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -391,7 +392,10 @@ def test_a_rank_0_that_is_killed_is_named_in_a_line_each(exchange: str, small: s
         time.sleep(0.05)
     ranks = {environment(pid).get("RANK"): pid for pid in family(job.pid)}
     os.kill(ranks["0"], signal.SIGKILL)
-    _, errors = job.communicate(timeout=240)
+    printed, errors = job.communicate(timeout=240)
+    assert re.search(rf"^killed   the same command .* at step \d+; {tmp_path}/a/report\.html$", printed, re.MULTILINE)
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert '"state":"killed"' in page, "nobody but the launcher is left to write it"
     lines = errors.splitlines()
     assert f"error: rank 0 (pid {ranks['0']}) died" in lines, errors
     assert lines[-1].startswith("error: rank 0 failed (exit code -9)"), errors
