@@ -96,12 +96,14 @@ def one(path: Path, settings: Config, sources: Sources) -> Facts:
     return content | {"classes": facts.plain(names)}
 
 
-def write(file: Path, runs: list[Facts]) -> None:
-    """Fill the template. Raises OSError."""
+def write(file: Path, runs: list[Facts], reload_seconds: float = 0.0) -> None:
+    """Fill the template; a browser loads it again after so many seconds, if any. Raises OSError."""
     content = {"made": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "runs": runs}
     page = TEMPLATE.read_text(encoding="utf-8")
     for part in PARTS:
         page = page.replace(f"/* {part} */", TEMPLATE.with_name(part).read_text(encoding="utf-8"), 1)
+    if reload_seconds:
+        page = page.replace("<title>", f'<meta http-equiv="refresh" content="{reload_seconds:.0f}">\n<title>', 1)
     # No "<" is left, so that no name or note can end the script it stands in.
     filling = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     write_text(file, page.replace("null /* facts */", filling, 1))
@@ -153,8 +155,13 @@ def report(paths: list[Path], file: Path | None, note: Callable[[str], None] = l
             facts.of(path, chosen, rows) | {"life": [], "confusion": [], "pairs": None}  # on the page of one run alone
             for path, chosen in zip(paths, settings, strict=True)
         ]
+    write_for_user(file, runs)
+    return file
+
+
+def write_for_user(file: Path, runs: list[Facts], reload_seconds: float = 0.0) -> None:
+    """As `write`. Raises UserError."""
     try:
-        write(file, runs)
+        write(file, runs, reload_seconds)
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror})", fix="name another with --file") from None
-    return file
