@@ -165,6 +165,18 @@ def test_slurm_trains_to_the_end(slurm: Slurm, small: str, tmp_path: Path) -> No
     assert "was finished already" in slurm.batch(*settings).stdout
 
 
+def test_a_dry_run_in_a_job_leaves_no_trace(slurm: Slurm, small: str, tmp_path: Path) -> None:
+    done = slurm.batch("--dry-run", "data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert slurm.told("srun")[0].startswith("launch/node.sh --dry-run data.fallback=none data.name=idx")
+    assert "world    2 ranks" in done.stdout
+    assert not (tmp_path / "runs").exists()
+    done = slurm.batch("--dry-run", f"run.root={tmp_path / 'runs'}", instead="false")
+    assert done.returncode == 1
+    assert "failed at the start" not in done.stdout, "no verdict by status.json, which it does not leave"
+    assert slurm.told("scontrol") == []
+
+
 def test_ranks_of_a_node(slurm: Slurm, tmp_path: Path) -> None:
     """The GPUs, else RANKS_PER_NODE, else the CPUs; read from the torchrun command that node.sh would run."""
     (slurm.folder / "python").write_text('#!/bin/bash\n[[ $2 != launch.job ]] || exec "$REAL" "$@"\necho "$@"\n')
