@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import uuid
+from pathlib import Path
 
 from torch.distributed import DistError  # noqa: TID251
 from torch.distributed import run as elastic  # noqa: TID251
@@ -16,6 +17,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  #
 from torch.distributed.elastic.rendezvous import RendezvousError  # noqa: TID251
 
 from launch import forked, one_host
+from src.errors import UserError
+from src.run import layout
 from src.run.layout import ELASTIC, ExitCode
 from src.schema import Config
 
@@ -57,6 +60,20 @@ def run(arguments: list[str], handled: list[signal.Signals]) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # not a TemporaryDirectory: the end of a fork would remove it
     return 0
+
+
+def leave_page(path: Path) -> None:
+    """Where rank 0 of the run in `path` was killed hard: its page, and a line that says how it goes on."""
+    from src.report import page  # only here: the start does not wait for it
+
+    try:
+        if not (goes_on := page.of_killed(path)):
+            return
+    except (UserError, OSError, ValueError) as error:
+        lost = f"{path}/{layout.REPORT}: not written ({error}); `python -m src.report {path}` writes it"
+        print(f"warning: {lost}", file=sys.stderr)
+        return
+    print(f"killed   {goes_on}; {path / layout.REPORT}", flush=True)
 
 
 def _raise(number: int, frame: object) -> None:

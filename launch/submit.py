@@ -20,7 +20,7 @@ from pathlib import Path
 if not __package__:  # `python launch/submit.py`: the checkout is where Python finds the rest
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import job
+from launch import job, preview
 from src import config, files, leaving
 from src.addresses import without_secrets
 from src.errors import UserError
@@ -71,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--image", help="container image to run with apptainer, instead of .venv")
     options.add_argument("--array", type=files.path, metavar="FILE", help="a file of settings: one run for each line")
     options.add_argument("--at-once", type=_positive, help="most tasks of an array that run at the same time")
-    options.add_argument("--dry-run", action="store_true", help="print the script; write and submit nothing")
+    options.add_argument(
+        "--dry-run", action="store_true", help="print the script and what would happen; write and submit nothing"
+    )
     options.add_argument("settings", nargs="*", metavar="key=value", help="as src.train's")
     return options
 
@@ -180,7 +182,7 @@ def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: 
     array = f"1-{tasks}" + (f"%{options.at_once}" if options.at_once else "") if options.array else None
     directives = {
         "job-name": options.name,
-        **{name: _or_by_default(name, getattr(options, name)) for name in PLACES},
+        **_places(options),
         **{name: getattr(options, name) for name in ("mem", "dependency", "nodes")},
         "ntasks-per-node": 1,
         "cpus-per-task": cpus,
@@ -210,6 +212,10 @@ def _script(options: argparse.Namespace, folder: Path, settings: Config, tasks: 
             "",
         ]
     )
+
+
+def _places(options: argparse.Namespace) -> dict[str, str | None]:
+    return {name: _or_by_default(name, getattr(options, name)) for name in PLACES}
 
 
 def _or_by_default(name: str, given: str | None) -> str | None:
@@ -266,7 +272,11 @@ def main() -> None:
         planned = plan(options)
         _warn_of_variables()
         if options.dry_run:
-            print(without_secrets(planned.script), end="")
+            print(without_secrets(planned.script), end="", flush=True)
+            tried = [*options.settings, *(job.tasks(options.array, "--array")[0].settings if options.array else [])]
+            lines = [f"dry run  nothing is written or submitted; this would be: sbatch {planned.folder / 'job.sbatch'}"]
+            lines += [*preview.runs(planned.runs), preview.trial(options, _places(options), tried)]
+            print(without_secrets("\n".join(lines)), file=sys.stderr)
             return
         number = submit(planned)
     except UserError as error:

@@ -106,9 +106,22 @@ def supervise(arguments: list[str], settings: Config) -> int:
             from launch import agent
 
             agent.load(settings)
-        return agent.run(arguments, handled)
+        path = layout.directory(settings)
+        before = _written(path)
+        code = agent.run(arguments, handled)
+        if code and _written(path) != before:
+            agent.leave_page(path)
+        return code
     except Stopped as stopped:
         return 128 + stopped.number
+
+
+def _written(path: Path) -> int:
+    """When status.json was written, 0 where it was not: whether it is of these ranks."""
+    try:
+        return (path / layout.STATUS).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 if __name__ == "__main__":

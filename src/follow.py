@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ class Position:
     step: int
 
 
-def follow(run: Path) -> ExitCode:
-    """Show the run until it has ended; returns how. Raises UserError for what is no run."""
+def follow(run: Path, each_look: Callable[[], None] = lambda: None) -> ExitCode:
+    """Show the run until it has ended; returns how. `each_look` is called as often. Raises UserError for no run."""
     if not (run / layout.STATUS).exists():
         raise UserError(
             f"{run}: is no run (no {layout.STATUS} there)", fix="name the folder of a run, such as runs/NAME"
@@ -47,6 +48,7 @@ def follow(run: Path) -> ExitCode:
     follower = Follower(run)
     try:
         while (code := follower.look()) is None:
+            each_look()
             time.sleep(LOOK_SECONDS)
     finally:
         follower.close()

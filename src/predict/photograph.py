@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src.predict import paper
+from src.predict import paper, ruled
 from src.predict.marks import Mark, digit_of, grown, marks_of
 
 WORKING = 1000  # pixels of the longer side, in which strokes are looked for
@@ -29,7 +29,8 @@ Bits = NDArray[np.bool_]
 @dataclass(frozen=True)
 class Strokes:
     """ink (height, width) in [0, 1], light on dark, of one digit alone; whether it was `light` on dark paper, of `thin`
-    strokes, `alone` in the picture, `clear` of the paper's grain; `doubt` says what speaks against the reading.
+    strokes, `alone` in the picture, `clear` of the paper's grain; whether the paper `is_ruled`; `doubt` says what
+    speaks against the reading.
     """
 
     ink: Floats
@@ -37,6 +38,7 @@ class Strokes:
     thin: bool
     alone: bool
     clear: bool
+    is_ruled: bool
     doubt: str
 
 
@@ -57,6 +59,7 @@ def find(grey: Floats) -> Strokes | None:
 def _find(grey: Floats, opposite: bool = False) -> Strokes | None:
     contrast, light = paper.contrast(grey, opposite)
     grain = 1.4826 * float(np.median(np.abs(contrast)))
+    contrast, is_ruled = ruled.taken_out(contrast, max(DEVIATIONS * grain, LEAST))
     standing = contrast > max(DEVIATIONS * grain, LEAST)
     if not standing.any():
         return None
@@ -73,7 +76,7 @@ def _find(grey: Floats, opposite: bool = False) -> Strokes | None:
     clear = strength > max(CLEAR, 2 * DEVIATIONS * grain)
     alone = np.count_nonzero(digit.cells) == sum(np.count_nonzero(mark.cells) for mark in marks)
     doubt = _doubt(digit, digits, thickness, "" if clear else f"faint: {100 * strength:.0f} % contrast")
-    return Strokes(_widened(ink) if thickness < THIN else ink, light, thickness < THIN, alone, clear, doubt)
+    return Strokes(_widened(ink) if thickness < THIN else ink, light, thickness < THIN, alone, clear, is_ruled, doubt)
 
 
 def _doubt(digit: Mark, digits: int, thickness: float, faint: str) -> str:

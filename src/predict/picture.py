@@ -80,6 +80,7 @@ def read(name: str, data: bytes, handwritten: bool = True) -> Prepared:
         raise BadInput(f"{name}: no ink stands out from the paper")
     description = "light on dark" if strokes.light else "dark on light"
     description += ("" if is_drawing else ", a photograph") + (", strokes widened" if strokes.thin else "")
+    description += ", without the lines of the paper" if strokes.is_ruled else ""
     return Prepared(_bytes(centred(torch.from_numpy(strokes.ink))), description, strokes.doubt)
 
 

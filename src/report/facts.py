@@ -8,7 +8,7 @@ from typing import Any
 
 from src import clock, config, model_file
 from src.addresses import without_secrets
-from src.report import confusion, curves, text
+from src.report import confusion, curves, standing, text
 from src.run import jsonl, layout, results
 from src.run.layout import read_status
 from src.run.results import Description
@@ -28,7 +28,7 @@ MARKS = 20  # on the curves: the newest
 
 def of(path: Path, settings: Config, rows: int) -> Facts:
     """What the files of the run hold; at most `rows` points of each curve."""
-    status, events = read_status(path), list(jsonl.read(path / layout.EVENTS))
+    status, stands, events = read_status(path), standing.of(path), list(jsonl.read(path / layout.EVENTS))
     train, test, result = _lines(path / layout.METRICS)
     made_by = layout.read_provenance(path)
     described = results.describe(path, test[-1] if test else {})
@@ -37,9 +37,7 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
     facts: Facts = {
         "name": path.name,
         "path": str(path),
-        "state": status.get("state", "not started"),
-        "reason": status.get("reason", ""),
-        "seen": _last_sign(path),
+        **stands,
         "step": status.get("step", 0),
         "epochs": settings.train.epochs,
         "data": {
@@ -58,14 +56,14 @@ def of(path: Path, settings: Config, rows: int) -> Facts:
         "unfit": {"confusion": confused["unfit"]} if confused["unfit"] else {},
         "worlds": _worlds(events),
         "attempts": len(attempts(events)),
-        "wall_seconds": wall_seconds(events, _last_sign(path) if status.get("state") == "running" else ""),
+        "wall_seconds": wall_seconds(events, stands["seen"] if status.get("state") == "running" else ""),
         "samples_per_second": status.get("samples_per_second") or (train[-1]["samples_per_second"] if train else None),
         "weights_sha256": status.get("weights_sha256", "") if status.get("state") == "finished" else "",
         "command": command(made_by),
         "curves": curves.of(train, test, names, rows),
         "averages": curves.averages(names, test),
         "marks": marks(events)[-MARKS:],
-        "life": life(events),
+        "life": life(events) + standing.end(stands),
         "seconds": clock.totals([line[clock.SECONDS] for line in train if clock.SECONDS in line]),
         "config": _settings(settings),
         "provenance": made_by,
@@ -251,10 +249,3 @@ def _settings(settings: Config) -> list[list[Any]]:
         for name, value in values.items()
         if f"{section}.{name}" in defaults
     ]
-
-
-def _last_sign(path: Path) -> str:
-    """When the run's files were last written, as events.jsonl writes times; '' if there are none."""
-    files = [path / name for name in (layout.METRICS, layout.EVENTS, layout.STATUS)]
-    times = [file.stat().st_mtime for file in files if file.exists()]
-    return datetime.fromtimestamp(max(times)).astimezone().isoformat(timespec="seconds") if times else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from src import follow
 from src.data import dataset as data
 from src.data import kinds
 from src.data.dataset import TestSet
@@ -16,7 +17,7 @@ from src.data.splits import Spec, Split
 from src.errors import Damaged, JobFailed, UserError
 from src.files import write_text
 from src.models import Model, compiling
-from src.report import facts, pictures, text
+from src.report import facts, pictures, standing, text
 from src.report.facts import Facts
 from src.report.pictures import Sources
 from src.run import archive, layout, trained
@@ -47,6 +48,18 @@ def of_failed(path: Path, settings: Config) -> None:
     """Write the report of a run that has just failed, from its files: the model may be what fails. Raises OSError."""
     missing = f"The run failed; `python -m src.report {path}` draws them, where it has a checkpoint."
     write(path / NAME, [one(path, settings, Sources(missing=missing))])
+
+
+def of_killed(path: Path) -> str:
+    """Write the report of a run whose process is gone without a word, from its files; returns how the run goes on.
+
+    For who outlives rank 0. '' and no page for a run that ended otherwise. Raises UserError, and OSError.
+    """
+    if (stands := standing.of(path))["state"] != follow.KILLED:
+        return ""
+    missing = f"The run was killed; `python -m src.report {path}` draws them, where it has a checkpoint."
+    write(path / NAME, [one(path, layout.load_settings(path), Sources(missing=missing))])
+    return str(stands["goes_on"])
 
 
 def _best(path: Path, module: nn.Module) -> tuple[nn.Module, str]:
@@ -83,12 +96,14 @@ def one(path: Path, settings: Config, sources: Sources) -> Facts:
     return content | {"classes": facts.plain(names)}
 
 
-def write(file: Path, runs: list[Facts]) -> None:
-    """Fill the template. Raises OSError."""
+def write(file: Path, runs: list[Facts], reload_seconds: float = 0.0) -> None:
+    """Fill the template; a browser loads it again after so many seconds, if any. Raises OSError."""
     content = {"made": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "runs": runs}
     page = TEMPLATE.read_text(encoding="utf-8")
     for part in PARTS:
         page = page.replace(f"/* {part} */", TEMPLATE.with_name(part).read_text(encoding="utf-8"), 1)
+    if reload_seconds:
+        page = page.replace("<title>", f'<meta http-equiv="refresh" content="{reload_seconds:.0f}">\n<title>', 1)
     # No "<" is left, so that no name or note can end the script it stands in.
     filling = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     write_text(file, page.replace("null /* facts */", filling, 1))
@@ -140,8 +155,13 @@ def report(paths: list[Path], file: Path | None, note: Callable[[str], None] = l
             facts.of(path, chosen, rows) | {"life": [], "confusion": [], "pairs": None}  # on the page of one run alone
             for path, chosen in zip(paths, settings, strict=True)
         ]
+    write_for_user(file, runs)
+    return file
+
+
+def write_for_user(file: Path, runs: list[Facts], reload_seconds: float = 0.0) -> None:
+    """As `write`. Raises UserError."""
     try:
-        write(file, runs)
+        write(file, runs, reload_seconds)
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror})", fix="name another with --file") from None
-    return file

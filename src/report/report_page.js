@@ -43,7 +43,11 @@ const embeddedData = (run) => run.data.embedded;
 
 function state(run) {
   if (run.state === "preempted") return `stopped${run.reason ? ` (${run.reason})` : ""}`;
-  if (run.state === "running") return `running at ${moment(run.seen)}`;
+  if (run.state === "killed") return `killed: its process is gone, and wrote nothing after ${moment(run.seen)}`;
+  if (run.state === "running") {
+    const unseen = run.unseen && ` as ${run.unseen}; whether it still runs cannot be seen from where this page was made`;
+    return `running at ${moment(run.seen)}${unseen}`;
+  }
   return run.reason ? `${run.state}: ${run.reason}` : run.state;
 }
 
@@ -84,13 +88,15 @@ function keyFacts(run) {
     ["Wall time", duration(run.wall_seconds) + times],
     ["Steps", whole(run.step)],
   ];
+  if (run.saved) facts.push(["Newest checkpoint", `step ${whole(run.saved.step)}, ${moment(run.saved.time)}`]);
+  if (run.goes_on) facts.push(["To go on", run.goes_on]);
   if (run.text && run.text.raw) facts.push(["Perplexity", short(run.text.raw.perplexity)], ["Bits per byte", short(run.text.raw.bits_per_byte)]);
   if (run.result && run.result.averaged) facts.push(["Averaged weights", run.result.averaged]);
   if (run.weights_sha256) facts.push(["SHA-256 of the final weights", run.weights_sha256]);
   for (const [name, value] of facts) {
     const hash = name.startsWith("SHA");
     const cell = make("dd", hash ? { class: "hash" } : {}, value);
-    byId("key-facts").append(make("div", hash || name.startsWith("Averaged") ? { class: "wide" } : {}, make("dt", {}, name), cell));
+    byId("key-facts").append(make("div", hash || name.startsWith("Averaged") || value.length > 40 ? { class: "wide" } : {}, make("dt", {}, name), cell));
   }
 }
 
@@ -135,7 +141,7 @@ function compare() {
 function life(run) {
   if (!run.life.length) return missing("life", "Nothing has happened yet.");
   const rows = run.life.map((event) => {
-    const bad = ["failed", "damaged", "checkpoint failed", "stop"].includes(event.event);
+    const bad = ["failed", "killed", "damaged", "checkpoint failed", "stop"].includes(event.event);
     return [moment(event.time), make("td", bad ? { class: "bad" } : {}, event.text), event.step === null || event.step === undefined ? "" : whole(event.step), event.world_size || ""];
   });
   content("life").append(table(["when", "what", "step", "ranks"], rows, "life"));

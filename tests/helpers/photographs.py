@@ -23,6 +23,8 @@ class Scene:
     """Lengths: `size` in pixels, `tall` as a share of the picture's height, `pen` as a share of the digit's (or in
     pixels from 1 on), `place` (across, down) of the middle as shares, `turn` in degrees counterclockwise.
 
+    `lined` is the distance of the paper's printed lines as a share of the digit's height, 0 for none, and `squared`
+    prints them across too, as dark as `printed` and `aslant` by degrees.
     `light` at the picture's four corners; `lamp` adds a bright spot, `shadow` halves the light left of it;
     `noise` is a standard deviation, of 1.
     """
@@ -39,6 +41,10 @@ class Scene:
     paper: float = PAPER
     ink: float = INK
     quality: int = 85
+    lined: float = 0.0
+    squared: bool = False
+    printed: float = 0.6
+    aslant: float = 0.0
 
 
 SCENES: dict[str, Scene] = {
@@ -60,6 +66,12 @@ SCENES: dict[str, Scene] = {
     "turned right": Scene(turn=-8),
     "chalk": Scene(paper=0.2, ink=0.85),
     "upright": Scene(size=(1200, 1600), quality=60),
+    "lined paper": Scene(lined=0.4),
+    "squared paper": Scene(lined=0.25, squared=True),
+    "small on squared paper": Scene(tall=0.15, lined=0.5, squared=True),
+    "lined, aslant": Scene(lined=0.35, aslant=3, printed=0.5),
+    "squared, aslant": Scene(lined=0.3, squared=True, aslant=-4),
+    "pencil on squares": Scene(ink=0.4, lined=0.3, squared=True, printed=0.7),
 }
 
 
@@ -72,7 +84,8 @@ def photograph(digits: list[Floats], scene: Scene, seed: int = 0) -> bytes:
         shift = (at - (len(digits) - 1) / 2) * 1.1 * tall
         middle = (scene.place[0] * width + shift, scene.place[1] * height)
         covered = np.maximum(covered, _drawn(digit, scene, middle))
-    seen = (scene.paper + (scene.ink - scene.paper) * covered) * _light(scene)
+    paper = scene.paper + (scene.printed - scene.paper) * _lines(scene)
+    seen = (paper + (scene.ink - paper) * covered) * _light(scene)
     random = np.random.default_rng(seed)
     tile = random.normal(0, scene.noise, (509, 521)).astype(np.float32)
     seen += np.tile(tile, (-(-height // 509), -(-width // 521)))[:height, :width]
@@ -98,6 +111,21 @@ def _drawn(digit: Floats, scene: Scene, middle: tuple[float, float]) -> Floats:
         for x, y in ((x0, y0), (x1, y1)):
             draw.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), 255)
     return (np.asarray(canvas) / 255).astype(np.float32)
+
+
+def _lines(scene: Scene) -> Floats:
+    """(height, width), or 0: how much of each pixel is covered by lines a twentieth of their distance wide."""
+    if not scene.lined:
+        return np.zeros((1, 1), np.float32)
+    width, height = scene.size
+    apart, turn = scene.lined * scene.tall * height, np.deg2rad(scene.aslant)
+    down, across = np.mgrid[:height, :width].astype(np.float32)
+    ways = [down * np.cos(turn) + across * np.sin(turn)]
+    if scene.squared:
+        ways.append(across * np.cos(turn) - down * np.sin(turn))
+    half = max(0.75, apart / 40)
+    off = [np.abs((way + apart / 3) % apart - apart / 2) for way in ways]
+    return np.asarray(np.max([(half + 0.5 - one).clip(0, 1) for one in off], axis=0), np.float32)
 
 
 def _light(scene: Scene) -> Floats:

@@ -5,6 +5,7 @@ A real Slurm is in tests/slurm.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,6 +163,18 @@ def test_slurm_trains_to_the_end(slurm: Slurm, small: str, tmp_path: Path) -> No
     assert slurm.told("srun")[0].startswith("launch/node.sh data.fallback=none data.name=idx")
     assert slurm.told("scontrol") == []
     assert "was finished already" in slurm.batch(*settings).stdout
+
+
+def test_a_dry_run_in_a_job_leaves_no_trace(slurm: Slurm, small: str, tmp_path: Path) -> None:
+    done = slurm.batch("--dry-run", "data.name=idx", f"data.root={small}", f"run.root={tmp_path / 'runs'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert slurm.told("srun")[0].startswith("launch/node.sh --dry-run data.fallback=none data.name=idx")
+    assert "world    2 ranks" in done.stdout
+    assert not (tmp_path / "runs").exists()
+    done = slurm.batch("--dry-run", f"run.root={tmp_path / 'runs'}", instead="false")
+    assert done.returncode == 1
+    assert "failed at the start" not in done.stdout, "no verdict by status.json, which it does not leave"
+    assert slurm.told("scontrol") == []
 
 
 def test_ranks_of_a_node(slurm: Slurm, tmp_path: Path) -> None:
@@ -391,7 +404,10 @@ def test_a_rank_0_that_is_killed_is_named_in_a_line_each(exchange: str, small: s
         time.sleep(0.05)
     ranks = {environment(pid).get("RANK"): pid for pid in family(job.pid)}
     os.kill(ranks["0"], signal.SIGKILL)
-    _, errors = job.communicate(timeout=240)
+    printed, errors = job.communicate(timeout=240)
+    assert re.search(rf"^killed   the same command .* at step \d+; {tmp_path}/a/report\.html$", printed, re.MULTILINE)
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert '"state":"killed"' in page, "nobody but the launcher is left to write it"
     lines = errors.splitlines()
     assert f"error: rank 0 (pid {ranks['0']}) died" in lines, errors
     assert lines[-1].startswith("error: rank 0 failed (exit code -9)"), errors

@@ -1,5 +1,6 @@
 """launch.submit: settings are checked before submission, and the script is kept beside the run."""
 
+import json
 import os
 import re
 import subprocess
@@ -74,6 +75,32 @@ def test_the_script_is_the_golden_one(golden: str, arguments: list[str]) -> None
     assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
 
 
+def test_a_dry_run_says_what_would_happen_and_how_to_ask_the_nodes(tmp_path: Path) -> None:
+    for run, step, state in (("a", 0, ""), ("b", 40, "preempted"), ("c", 90, "finished")):
+        (tmp_path / run / "checkpoints").mkdir(parents=True)
+        (tmp_path / run / "status.json").write_text(json.dumps({"state": state}))
+        if step:
+            (tmp_path / run / "checkpoints" / f"step-{step:08d}.pt").touch()
+    common = ("--dry-run", f"run.root={tmp_path}")
+    done = submit(*common, "--nodes=2", "--gpus-per-node=8", "--partition=p", "run.name=b", "track.notes=two words")
+    where = "--partition=p --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=10"
+    train = f"-m src.train --dry-run data.fallback=none run.root={tmp_path} run.name="
+    assert done.stderr.splitlines() == [
+        f"dry run  nothing is written or submitted; this would be: sbatch {tmp_path}/b/launch/job.sbatch",
+        f"run      {tmp_path}/b (resumes at step 40)",
+        f"try it   srun {where} .venv/bin/python {train}b 'track.notes=two words'    # what the ranks would do",
+    ]
+    (tmp_path / "settings.txt").write_text("run.name=a\nrun.name=c optim.lr=0.1\n")
+    told = submit(*common, f"--array={tmp_path / 'settings.txt'}", "--ranks-per-node=2", "--image=/i.sif").stderr
+    assert f"{tmp_path}/a (new)\n" in told
+    assert f"{tmp_path}/c (finished before: only more epochs would be trained)\n" in told
+    python = f"apptainer exec --nv --bind {ROOT} --pwd {ROOT} /i.sif python"
+    ask = (
+        f"try it   srun --nodes=1 --ntasks-per-node=2 --time=10 {python} {train}a    # what the ranks of the first task"
+    )
+    assert told.splitlines()[-1] == f"{ask} would do"
+
+
 def test_an_array_s_script_is_the_golden_one(tmp_path: Path) -> None:
     (tmp_path / "settings.txt").write_text("optim.lr=0.1\n\n# a comment\noptim.lr=0.2 'track.notes=two words'\n")
     done = submit("--dry-run", f"--array={tmp_path / 'settings.txt'}", "--at-once=1", "run.root=runs")
@@ -82,7 +109,8 @@ def test_an_array_s_script_is_the_golden_one(tmp_path: Path) -> None:
 
 def test_a_mirror_s_password_is_used_and_not_shown(sbatch: Path, tmp_path: Path) -> None:
     given = ("--nodes=1", "--ranks-per-node=1", "data.mirrors=[http://me:hunter2@host/x]", f"run.root={tmp_path}/runs")
-    assert "hunter2" not in submit("--dry-run", *given).stdout
+    shown = submit("--dry-run", *given)
+    assert "hunter2" not in shown.stdout + shown.stderr
     done = submit(*given, "run.name=a", path=sbatch)
     assert done.returncode == 0, done.stderr
     (script,) = tmp_path.rglob("job.sbatch")

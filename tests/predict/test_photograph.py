@@ -37,16 +37,19 @@ def digits(images: torch.Tensor) -> list[Floats]:
 
 
 @pytest.mark.parametrize(
-    "scene", ["3 pixels on 2000 x 2000", "small", "a lamp", "a shadow", "chalk", "a fine pen", "dim"]
+    "scene",
+    ["3 pixels on 2000 x 2000", "small", "a lamp", "a shadow", "chalk", "a fine pen", "dim", "squared, aslant"],
 )
 def test_a_photograph_is_read_as_the_clean_digit_is(scene: str, run: Trained) -> None:
     images, labels = samples(run, 1)
     found = [picture.read("x", photograph([digit], SCENES[scene], at)) for at, digit in enumerate(digits(images))]
     assert {prepared.doubt for prepared in found} == {""}
+    is_ruled = {"without the lines of the paper" in prepared.description for prepared in found}
+    assert is_ruled == {SCENES[scene].lined > 0}
     assert right(run, torch.stack([one.pixels for one in found]), labels) >= 0.8 * right(run, images, labels)
 
 
-@pytest.mark.slow(seconds=90)
+@pytest.mark.slow(seconds=120)
 def test_most_photographs_are_read_as_the_clean_digits_are(run: Trained) -> None:
     images, labels = samples(run, EACH)
     clean, count = right(run, images, labels), 0
@@ -65,6 +68,7 @@ def test_most_photographs_are_read_as_the_clean_digits_are(run: Trained) -> None
         (Scene(place=(0.5, 0.03)), "it reaches the edge of the picture: is it cut off?"),
         (Scene(ink=0.84), "faint: "),
         (Scene(tall=0.15, pen=1.5 * 0.15 * 1200), "a blot, no strokes?"),
+        (Scene(lined=0.3, squared=True, noise=0.06), "wider than a digit"),
     ],
 )
 def test_what_is_doubtful_is_said(scene: Scene, doubt: str, run: Trained) -> None:

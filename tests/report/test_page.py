@@ -1,6 +1,7 @@
 """The report's page in a headless Chromium without a network."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from src.report import page as report
 from src.run import trained
 from src.run.layout import newest_first, read_status
+from src.run.lock import hold
 from tests.helpers.pages import DESKTOP, LIMIT, PHONE, Open, copy, written
 from tests.helpers.ranks import ROOT, run_job
 
@@ -117,7 +119,9 @@ def test_an_unfinished_run_says_what_is_missing(softmax: Path, tmp_path: Path, s
     assert page.locator(".missing").count() == 7
     running = copy(softmax, tmp_path / "running", without="*.pt")
     (running / "status.json").write_text('{"state": "running", "step": 940, "world_size": 2}')
+    lock = hold(running)
     written(running)
+    os.close(lock)
     page = show(running / report.NAME)
     assert re.search(r"State\nrunning at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", page.inner_text("header"))
     assert page.locator(".heat td").count() == 100
