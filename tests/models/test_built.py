@@ -1,0 +1,56 @@
+"""What `build` returns and no job can train is named before anything is tried."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from src.models import built
+
+
+def with_buffer(buffer: torch.Tensor) -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.register_buffer("mean", buffer)
+    return module
+
+
+def inside_another() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2), nn.DataParallel(nn.Linear(2, 2)))
+
+
+def with_expanded_parameter() -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.scale = nn.Parameter(torch.ones(1).expand(2))
+    return module
+
+
+MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
+    "nothing": (lambda: None, "returned None"),
+    "frozen": (lambda: nn.Linear(2, 2).requires_grad_(False), "without parameters to train"),
+    "distributed": (inside_another, "a module in DataParallel"),
+    "without numbers": (lambda: nn.Linear(2, 2, device="meta"), "whose weight is on the meta device"),
+    "expanded buffer": (lambda: with_buffer(torch.zeros(1).expand(5)), "whose mean has one number in several places"),
+    "expanded parameter": (with_expanded_parameter, "whose scale has one number in several places"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_what_cannot_be_trained_is_named(what: str) -> None:
+    make, says = MISTAKES[what]
+    found = built.mistake(make())
+    assert found is not None
+    assert says in found[0]
+
+
+def test_anything_else_is_taken() -> None:
+    tied = nn.Linear(2, 2)
+    for module in (
+        nn.LazyLinear(3),
+        with_buffer(torch.zeros(2, 3).t()),
+        with_buffer(torch.zeros(1, 5).expand(1, 5)),
+        with_buffer(torch.eye(3).to_sparse()),
+        nn.Sequential(tied, tied),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2)),
+    ):
+        assert built.mistake(module) is None, module
