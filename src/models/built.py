@@ -1,22 +1,29 @@
-"""What `build` of a model's file returned, held against what a job can train."""
+"""What `build` of a model's file returned, held against what a job can train, save and load."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from src.errors import UserError
 from src.models.kinds import kind_of
 
 WRAPPERS = ("torch.nn.parallel.", "torch.distributed.")
+QUANTIZED = "torch.ao.nn.quantized."
 
 
 def mistake(built: object) -> tuple[str, str] | None:
     """(what is wrong with it, what is expected); None where the job can train it."""
     if not isinstance(built, nn.Module):
         return f"returned {kind_of(built)}", "an nn.Module"
-    if wrapper := next(filter(None, map(_wrapper, built.modules())), ""):
+    if isinstance(built, torch.jit.ScriptModule):
+        return "returned a ScriptModule", "the module that it was made of; train.compile=true compiles that"
+    if wrapper := _first(built, WRAPPERS):
         return f"returned a module in {wrapper}", "the module alone: the job itself deals the batch to the ranks"
+    if layer := _first(built, (QUANTIZED,)):
+        return f"returned a module with a quantized {layer}", "floats: quantize what was trained"
     if not any(parameter.requires_grad for parameter in built.parameters()):
         return "returned a module without parameters to train", "at least one"
     for name, tensor in _tensors(built):
@@ -30,9 +37,34 @@ def mistake(built: object) -> tuple[str, str] | None:
     return None
 
 
-def _wrapper(module: nn.Module) -> str:
-    """The name of the class that distributes a module, '' for any other."""
-    return type(module).__name__ if type(module).__module__.startswith(WRAPPERS) else ""
+@contextmanager
+def of_one_size(module: nn.Module) -> Iterator[None]:
+    """Around a forward pass: raises UserError where a checkpoint from after it fits no module that is built anew."""
+    before = _shapes(module)
+    yield
+    for name, shape in _shapes(module).items():
+        if name not in before:
+            problem = f"adds {name} to the module, which no optimizer moves and no checkpoint brings back"
+        elif before[name] not in (None, shape):
+            problem = f"makes {name} {before[name]} into {shape}, which no checkpoint brings back"
+        else:
+            continue
+        raise UserError(
+            f"model: the forward pass {problem}",
+            fix="create it in build in its full size (nn.LazyLinear and its kind may stay), or keep a plain attribute",
+        )
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...] | None]:
+    """Of the tensors that a checkpoint holds, by name; None of one that a lazy module has yet to make."""
+    tensors = module.state_dict(keep_vars=True).items()
+    return {name: None if is_lazy(one) else tuple(one.shape) for name, one in tensors if isinstance(one, Tensor)}
+
+
+def _first(module: nn.Module, origins: tuple[str, ...]) -> str:
+    """The name of the first class from one of these rooms of torch, '' if there is none."""
+    kinds = (type(part) for part in module.modules())
+    return next((kind.__name__ for kind in kinds if kind.__module__.startswith(origins)), "")
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

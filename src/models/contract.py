@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from src.errors import ModelFailed, UserError
 from src.models import closed_form
-from src.models.built import mistake
+from src.models.built import mistake, of_one_size
 from src.models.kinds import kind_of
 
 Sums = dict[str, Tensor]
@@ -203,7 +203,7 @@ class Model:
         training = module.training
         module.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), of_one_size(module):
                 self._check_loss(self.loss(module, inputs, targets))
                 self._check_measure(self.measure(module, inputs, targets))
         finally:
