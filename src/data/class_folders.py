@@ -102,9 +102,7 @@ def _read(root: Path, line: str) -> str:
     try:
         return str(json.loads(line))
     except ValueError:
-        raise UserError(
-            f"{root / LEFT_OUT}: {line} is no JSON", fix="write the name as it is, without quotes"
-        ) from None
+        raise UserError(f"{root / LEFT_OUT}: {line} is no JSON", fix="write the name as it is") from None
 
 
 def regular(file: Path) -> os.stat_result:

@@ -141,8 +141,9 @@ def folder_of(settings: schema.Data, spec: Spec | None) -> Path:
 def _place(settings: schema.Data, shape: Shape | None) -> Path:
     """Where test pictures in this `shape` are: not in the place of those in the shape of their own training set."""
     own = _converted(settings)
-    is_own = shape is None or not files.exists(own / "train") or conversion.shape_of(own / "train") == tuple(shape)
-    if is_own or not files.exists(_where(settings) / "test"):
+    if shape is None or not files.exists(own / "train") or conversion.shape_of(own / "train") == tuple(shape):
+        return own
+    if not files.exists(_where(settings) / "test"):
         return own
     return own.with_name(f"{own.name}-as-{'x'.join(map(str, shape))}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from src import job, model_file
+from src import files, job, model_file
 from src.console import Console
 from src.data import looking
 from src.data.dataset import DataSet
@@ -20,6 +20,7 @@ from src.run import layout, lock, run
 from src.run.checkpoint import Checkpoints
 from src.run.run import Run, Start
 from src.run.state import TrainState
+from src.run.store import Store
 from src.schema import Config
 from src.world.world import World
 
@@ -92,9 +93,14 @@ def _refuse(folder: Run, settings: Config) -> None:
     """Raise the UserErrors of a folder that a job could not take."""
     if settings.checkpoint.resume != "never":
         folder.refuse_contradiction()
-    if not os.access(existing(folder.path), os.W_OK):
+    if settings.checkpoint.mirror:
+        Store(settings.checkpoint.mirror, "checkpoint.mirror")  # asks nobody, and refuses what cannot be one
+    path = folder.path.absolute()
+    reason = next(filter(None, map(files.in_the_way, (path, *path.parents))), "")
+    if reason or not os.access(existing(path), os.W_OK):
         raise UserError(
-            f"run.root={settings.run.root}: {folder.path} cannot be written", fix="name another folder with run.root="
+            f"run.root={settings.run.root}: {folder.path} cannot be written{f' ({reason})' if reason else ''}",
+            fix="name another folder with run.root=",
         )
 
 
