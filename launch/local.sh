@@ -4,6 +4,7 @@
 # The same command resumes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+unset PYTHONSAFEPATH # with it `python -m` finds nothing in this folder
 python=${PYTHON:-.venv/bin/python}
 if ! command -v "$python" >/dev/null; then
   echo "error: PYTHON=$python: not found; run make setup, or name a Python with the packages of requirements.lock" >&2

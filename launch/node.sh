@@ -12,6 +12,7 @@ if [[ -n ${!PET_@} ]]; then # torchrun takes its options' defaults from them
   unset "${!PET_@}"
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+unset PYTHONSAFEPATH # with it `python -m` finds nothing in this folder
 read -ra python <<<"${PYTHON:-.venv/bin/python}"
 
 node=${NODE_RANK:-${JOB_COMPLETION_INDEX:-${SLURM_NODEID:-0}}}

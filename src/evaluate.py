@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if not __package__:  # `python src/evaluate.py`: the checkout is where Python finds the rest
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src import files, interrupts, leaving
+from src import files, interrupts, leaving, limits
 from src.console import one_line_errors
 from src.errors import UserError
 
@@ -55,8 +55,9 @@ def main() -> None:
 def evaluate(path: Path, overrides: list[str], keep: bool, model_file: Path | None, averaged: bool) -> None:
     """Measure the run and print it; `keep` writes the result into the run's folder. Raises UserError."""
     interrupts.exit_on_signal()
-    from src.evaluation import measure
-    from src.run import trained
+    with limits.loading("torch"):
+        from src.evaluation import measure
+        from src.run import trained
 
     run = trained.load(path, overrides, model_file=model_file, averaged=averaged)
     dataset = trained.test_of(run)

@@ -1,5 +1,6 @@
-"""The limits that a shell, a scheduler or a container sets on a process: what is raised, and what they break."""
+"""What a shell, a scheduler or a container sets on a process: limits that are raised, and what else breaks a start."""
 
+import os
 import re
 import resource
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from src.errors import JobFailed, UserError
 
 OPEN_FILES = 65536  # enough for the connections of as many ranks; a limit of a million slows fork down elsewhere
 TORCH_BYTES = 4_000_000_000  # of address space that torch and its libraries map on a CPU
+READ_BY_TORCH = re.compile(r"TORCH_(?!CPP_LOG)|PYTORCH_")  # how the names of variables begin
 NO_MEMORY = re.compile(r"failed to map segment|[cC]annot allocate memory|can't allocate memory|unable to mmap")
 
 
@@ -23,9 +25,23 @@ def raise_open_files() -> None:
 
 @contextmanager
 def loading(library: str) -> Iterator[None]:
-    """Around an import: a library that does not fit into memory is a UserError."""
+    """Around an import: a library that does not fit into memory is a UserError, and so is what it reads beside that.
+
+    torch refuses values of its variables, and MKL a working folder that was removed.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the working folder was removed ({error.strerror})", fix="cd to another") from None
     try:
         yield
+    except UserError:
+        raise
+    except ValueError as error:
+        if not (given := sorted(name for name in os.environ if READ_BY_TORCH.match(name))):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{library} cannot be loaded ({reason})", fix=f"correct or unset {', '.join(given)}") from None
     except (ImportError, OSError, MemoryError) as error:
         if not _is_memory(error):
             raise

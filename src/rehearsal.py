@@ -13,6 +13,7 @@ from src.run import archive
 from src.schema import Config
 
 FEW = 2  # samples that are measured
+PASSES = 2  # the second finds what the first one's graph is kept in: the state of a recurrent layer, say
 
 
 def rehearse(
@@ -37,9 +38,14 @@ def _train(model: Model, module: nn.Module, samples: tuple[Tensor, Tensor], prec
     (inputs, targets), device = samples, samples[0].device
     if model.augments:
         inputs, targets = model.augment(inputs, targets, torch.zeros(len(targets), DRAWS, device=device))
-    loss, _ = in_precision(model.loss, precision, device)(module, inputs, targets)
-    if not loss.requires_grad:
-        raise model.broken("loss", "returned a sum that no parameter has a part in", "one to be differentiated")
+    for _ in range(PASSES):
+        loss, _ = in_precision(model.loss, precision, device)(module, inputs, targets)
+        if not loss.requires_grad:
+            raise model.broken("loss", "returned a sum that no parameter has a part in", "one to be differentiated")
+        _differentiate(model, module, loss)
+
+
+def _differentiate(model: Model, module: nn.Module, loss: Tensor) -> None:
     try:
         loss.backward()  # type: ignore[no-untyped-call]
     except RuntimeError as error:

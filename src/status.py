@@ -72,8 +72,10 @@ def _last(file: Path, kind: str = "") -> dict[str, Any]:
     """The last whole line, of that kind, {} if there is none; the others are not read as JSON."""
     whole = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
     mark = f'"kind": "{kind}"'.encode() if kind else b""
-    last: dict[str, Any] = next((json.loads(line) for line in reversed(whole) if mark in line), {})
-    return last
+    last: Any = next((json.loads(line) for line in reversed(whole) if mark in line), {})
+    if not isinstance(last, dict):
+        raise ValueError(f"{file.name} holds no object")
+    return dict(last)
 
 
 def why(status: dict[str, Any], events: list[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 if not __package__:  # `python src/track.py`: the checkout is where Python finds the rest
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src import config, files, interrupts, leaving
+from src import config, files, interrupts, leaving, limits
 from src.console import one_line_errors
 from src.errors import JobFailed, UserError
 from src.run import layout
@@ -55,9 +55,10 @@ def _send(path: Path, settings: Config) -> str:
 
 def _pictures(path: Path) -> Pictures | None:
     """What needs weights and data; None, and a line on stderr, where they are not here."""
-    from src.evaluation.measure import evaluate  # torch comes with it: --help does not wait for it
-    from src.run import trained
-    from src.tracking.pictures import pictures
+    with limits.loading("torch"):  # --help does not wait for it
+        from src.evaluation.measure import evaluate
+        from src.run import trained
+        from src.tracking.pictures import pictures
 
     try:
         run = trained.load(path, model_file=layout.model_copy(path))

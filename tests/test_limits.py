@@ -1,5 +1,6 @@
 """The limits of a process: raised where they can be, and one line where they are too low."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -48,6 +49,43 @@ def test_which_limits_are_too_low(tmp_path: Path) -> None:
         ("size of a file: 0.0 MB, a checkpoint takes 1.0", "ulimit -f unlimited"),
         ("open files: 32, the ranks need 64", "ulimit -n 4096"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("TORCH_LOGS", "torch cannot be loaded (Invalid log settings: garbage, "),
+        ("TORCH_DISTRIBUTED_DEBUG", "torch cannot be loaded (The value of TORCH_DISTRIBUTED_DEBUG must be OFF"),
+    ],
+)
+def test_a_variable_that_torch_refuses_is_named(name: str, says: str) -> None:
+    call = [sys.executable, "-m", "src.train", "data.name=digits", "run.root=/dev/null/x"]
+    done = subprocess.run(call, cwd=ROOT, env=os.environ | {name: "garbage"}, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {says}")
+    assert done.stderr.endswith(f"; correct or unset {name}\n"), done.stderr
+
+
+def test_a_mistake_of_one_s_own_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_LOGS", "+dynamo")
+    for error in (UserError("mine"), KeyError("x")):
+        with pytest.raises(type(error), match=str(error)), limits.loading("torch"):
+            raise error
+    monkeypatch.delenv("TORCH_LOGS")
+    with pytest.raises(ValueError, match=r"^theirs$"), limits.loading("torch"):
+        raise ValueError("theirs")
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    def work() -> str:
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(UserError) as found, limits.loading("torch"):
+            raise AssertionError
+        return str(found.value)
+
+    assert in_fork(work, tmp_path) == "the working folder was removed (No such file or directory); cd to another"
 
 
 def test_memory_that_is_not_there_is_one_line() -> None:

@@ -44,6 +44,14 @@ def loss(module, inputs, targets, loss=loss):
         torch.autograd.grad(summed, list(module.parameters()))
     return summed, items
 """,
+    "a graph that is kept": """
+def loss(module, inputs, targets, loss=loss):
+    summed, items = loss(module, inputs, targets)
+    if module.training:
+        summed = summed + 0 * getattr(module, "before", 0)
+        module.before = summed
+    return summed, items
+""",
     "a save": """
 class Odd(LogisticRegression):
     def get_extra_state(self):
@@ -70,6 +78,7 @@ SAYS = {
     "backward": "no backward",
     "no gradient": "loss: returned a sum that no parameter has a part in",
     "twice": "loss: cannot be differentiated (Trying to backward through the graph a second time",
+    "a graph that is kept": "loss: cannot be differentiated (Trying to backward through the graph a second time",
     "a save": "the module's state_dict holds what no checkpoint can hold",
     "augment": "Error",
     "enough": "enough: returned a float; expected True or False",

@@ -1,7 +1,9 @@
 """A folder for each class, with its pictures: torchvision's ImageFolder layout, as a list in its order."""
 
 import hashlib
+import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,12 +83,35 @@ def scan(root: Path, left_out: frozenset[str] = frozenset()) -> Pictures:
 def left_out(root: Path) -> frozenset[str]:
     """The names in left-out.txt, relative to `root`, where the file is. Raises UserError."""
     try:
-        lines = (root / LEFT_OUT).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = (root / LEFT_OUT).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
         raise UserError(f"{root / LEFT_OUT}: cannot be read ({files.reason(error)})", fix="chmod it") from None
-    return frozenset(line.strip() for line in lines if line.strip())
+    return frozenset(_read(root, line.strip()) for line in lines if line.strip())
+
+
+def written(name: str) -> str:
+    """A name as left-out.txt has it: as it is, or as JSON where a line cannot hold it."""
+    return name if name == name.strip() and not {"\n", "\r"} & {*name} else json.dumps(name)
+
+
+def _read(root: Path, line: str) -> str:
+    if not line.startswith('"'):  # no name does: they begin with train or test
+        return line
+    try:
+        return str(json.loads(line))
+    except ValueError:
+        raise UserError(f"{root / LEFT_OUT}: {line} is no JSON", fix="write the name as it is") from None
+
+
+def regular(file: Path) -> os.stat_result:
+    """The status of a file. Raises OSError, and UserError for what blocks whoever opens it, such as a pipe."""
+    status = os.stat(file)
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, a socket or a device"
+        raise UserError(f"{printable(str(file))}: is no picture but {what}", fix="move it away")
+    return status
 
 
 def _classes(root: Path) -> list[str]:
@@ -112,7 +137,7 @@ def _add(root: Path, label: int, top: str, left_out: frozenset[str], found: _Fou
             if not _is_picture(entry.name):
                 found.others += 1
             elif name not in left_out:
-                status = entry.stat()
+                status = regular(root / name)
                 found.names.append(name)
                 found.labels.append(label)
                 found.digest.update(os.fsencode(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"))

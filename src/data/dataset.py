@@ -125,7 +125,7 @@ def load_test(settings: schema.Data, spec: Spec, report: Callable[[str], None]) 
     settings = dataclasses.replace(settings, fallback="none")
     kind = kind_of(settings)
     checksums = prepare(settings, report, kind.TEST, spec).checksums
-    test = kind.test(folder(settings), settings, spec)
+    test = kind.test(folder(settings, spec), settings, spec)
     return TestSet(name=settings.name, test=test, spec=spec, checksums=checksums)
 
 
@@ -159,7 +159,7 @@ def prepare(
             provision.provide(settings, report)
         except Unreachable as error:
             return _embedded(settings, str(error), report)
-    return Prepared(settings.name, _checked(settings, wanted), "")
+    return Prepared(settings.name, _checked(settings, wanted, spec), "")
 
 
 def _embedded(settings: schema.Data, reason: str, report: Callable[[str], None]) -> Prepared:
@@ -177,9 +177,9 @@ def instead(settings: schema.Data, reason: str) -> tuple[str, str]:
     return rendered(settings), f"{settings.name} is not here and {reason}"
 
 
-def _checked(settings: schema.Data, wanted: tuple[str, ...]) -> dict[str, str]:
+def _checked(settings: schema.Data, wanted: tuple[str, ...], spec: Spec | None) -> dict[str, str]:
     """Checksums of the files, which are those expected; all of them fit each other. Raises UserError."""
-    checksums = download.verify(folder(settings), names_of(settings, wanted), pinned(settings))
+    checksums = download.verify(folder(settings, spec), names_of(settings, wanted), pinned(settings))
     if not wanted:
         _both(settings)
     return checksums

@@ -67,6 +67,11 @@ def stored_of(raw: Path, inputs: str, targets: str) -> Split:
         raise UserError(f"{raw}: {inputs} holds {len(samples)} samples, {targets} {len(stored)} labels")
     if len(stored) == 0:
         raise UserError(f"{raw / targets}: holds no samples")
+    for name, array in ((inputs, samples), (targets, stored)):
+        if 0 in array.shape:
+            raise UserError(
+                f"{raw / name}: holds {len(array)} samples of the shape {tuple(array.shape[1:])}: no numbers"
+            )
     return Split(samples, stored)
 
 

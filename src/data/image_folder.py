@@ -81,7 +81,7 @@ def convert(settings: schema.Data, found: Found, report: Callable[[str], None], 
     """
     _refuse_classes(found)
     for split, pictures in found.items():
-        result = _converted(settings) / split
+        result = _place(settings, shape) / split
         if split == "test" and shape is None and files.exists(result.with_name("train")):
             shape = conversion.shape_of(result.with_name("train"))
         if pictures is None or conversion.is_current(result, conversion.key_of(pictures, settings.image_size, shape)):
@@ -133,9 +133,19 @@ def state(settings: schema.Data, splits: tuple[str, ...] = SPLITS) -> tuple[bool
     return ready, count
 
 
-def folder_of(settings: schema.Data) -> Path:
+def folder_of(settings: schema.Data, spec: Spec | None) -> Path:
     """Where the arrays are, below data.root."""
-    return _converted(settings)
+    return _place(settings, spec.shape if spec else None)
+
+
+def _place(settings: schema.Data, shape: Shape | None) -> Path:
+    """Where test pictures in this `shape` are: not in the place of those in the shape of their own training set."""
+    own = _converted(settings)
+    if shape is None or not files.exists(own / "train") or conversion.shape_of(own / "train") == tuple(shape):
+        return own
+    if not files.exists(_where(settings) / "test"):
+        return own
+    return own.with_name(f"{own.name}-as-{'x'.join(map(str, shape))}")
 
 
 def _where(settings: schema.Data) -> Path:

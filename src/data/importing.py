@@ -53,7 +53,8 @@ def _leave_out(source: Path, broken: BrokenPictures) -> None:
     """Add the broken pictures to left-out.txt, which every start obeys and says. Raises UserError."""
     pictures, file = broken.pictures, source / class_folders.LEFT_OUT
     assert isinstance(pictures, class_folders.Pictures)
-    lines = [f"{broken.split}/{pictures.names[index]}\n" for index in broken.reasons]
+    names = (f"{broken.split}/{pictures.names[index]}" for index in broken.reasons)
+    lines = [f"{class_folders.written(name)}\n" for name in names]
     try:
         before = file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
         before += "\n" if before and not before.endswith("\n") else ""

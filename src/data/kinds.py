@@ -52,10 +52,10 @@ def rendered(settings: schema.Data) -> str:
     return "sums" if settings.name in schema.TEXTS else "digits"
 
 
-def folder(settings: schema.Data) -> Path:
-    """Where the raw files of the data set are."""
+def folder(settings: schema.Data, spec: Spec | None = None) -> Path:
+    """Where the raw files of the data set are; `spec` is of a model trained on other data, where one is measured."""
     if settings.name == "folder":
-        return Path(pictures().folder_of(settings))
+        return Path(pictures().folder_of(settings, spec))
     return Path(settings.root) / FOLDERS[settings.name]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from src import files
 from src.data import pixels
-from src.data.class_folders import printable
+from src.data.class_folders import printable, regular
 from src.data.survey import Pictures
 from src.errors import UserError
 
@@ -103,7 +103,7 @@ def of_split(source: Path, rows: list[_Row]) -> Listed:
     digest = hashlib.sha256()
     for row in rows:
         try:
-            status = os.stat(row.path)
+            status = regular(row.path)
         except OSError as error:
             where = f"{source}:{row.line}: {printable(str(row.path))}"
             fix = f"paths are relative to {source.parent}"

@@ -7,14 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from src import config, models
+from src import config, model_file, models
 from src.data import dataset as data
 from src.data import kinds
 from src.data.dataset import DataSet
 from src.data.splits import Split
 from src.doctor.findings import Finding, Plan, green, yellow
+from src.doctor.host_checks import gpu_count
 from src.errors import UserError
 from src.export import formats
+from src.gradients.graph import refuse_graph
 from src.models import Model
 from src.rehearsal import rehearse
 from src.run.trained import Trained
@@ -30,6 +32,8 @@ def model(plan: Plan) -> Finding:
     settings = plan.settings
     samples = _data(settings)
     found = models.load(config.model_path(settings.model), settings.model.settings)
+    generators = model_file.imports(found.path) & {"random", "numpy"}
+    refuse_graph(settings.train, _device(plan), plan.ranks, generators)
     module = found.build(samples.spec, settings.train.seed)
     found.check(module, *samples.train.first(2, torch.device("cpu")))
     rehearse(found, module, samples, settings, torch.device("cpu"), SAMPLES)
@@ -37,6 +41,11 @@ def model(plan: Plan) -> Finding:
     text = f"{found.path.stem}: {sum(parameter.numel() for parameter in module.parameters()):,} parameters; "
     text += f"{', '.join([PARTS, *exported])} work{'' if samples.name else ' on noise: the data set is not here'}"
     return yellow(f"{text}; {problems}", "no action needed to train") if problems else green(text)
+
+
+def _device(plan: Plan) -> torch.device:
+    """The kind of device that the job would train on."""
+    return torch.device("cuda" if 0 < plan.ranks <= gpu_count(plan) else "cpu")
 
 
 def _data(settings: Config) -> DataSet:

@@ -22,6 +22,7 @@ from src.run import archive, layout
 from src.run.layout import State
 from src.run.lock import holder
 from src.run.run import Run
+from src.run.store import Store
 from src.world.world import World
 
 MIRROR_SECONDS = 3.0  # for the first byte of one mirror
@@ -116,6 +117,8 @@ def directory(plan: Plan) -> Finding:
     if problem := in_the_way(path):
         return red(f"run.root={root}: {problem}", "run.root=FOLDER")
     Run(path, World(), plan.settings, print).refuse_contradiction()
+    if plan.settings.checkpoint.mirror:
+        Store(plan.settings.checkpoint.mirror, "checkpoint.mirror")  # asks nobody, and refuses what cannot be one
     lacking: list[str] = []
     began, operation = time.monotonic(), "creating a folder"
     try:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from src import files
 from src.console import Console
 from src.data import looking
 from src.data.splits import Split
@@ -16,6 +17,7 @@ from src.run.checkpoint import Checkpoints
 from src.run.requests import Requests
 from src.run.run import Run, Start
 from src.run.saving import Saving
+from src.run.store import Store
 from src.schema import Config
 from src.world.world import World
 
@@ -63,9 +65,14 @@ def _refuse(run: Run, settings: Config) -> None:
     """Raise the UserErrors of a folder that a job could not take."""
     if settings.checkpoint.resume != "never":
         run.refuse_contradiction()
-    if not os.access(existing(run.path), os.W_OK):
+    if settings.checkpoint.mirror:
+        Store(settings.checkpoint.mirror, "checkpoint.mirror")  # asks nobody, and refuses what cannot be one
+    path = run.path.absolute()
+    reason = next(filter(None, map(files.in_the_way, (path, *path.parents))), "")
+    if reason or not os.access(existing(path), os.W_OK):
         raise UserError(
-            f"run.root={settings.run.root}: {run.path} cannot be written", fix="name another folder with run.root="
+            f"run.root={settings.run.root}: {run.path} cannot be written{f' ({reason})' if reason else ''}",
+            fix="name another folder with run.root=",
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 if not __package__:  # `python src/export`: the checkout is where Python finds the rest
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from src import files, interrupts, leaving
+from src import files, interrupts, leaving, limits
 from src.console import one_line_errors
 
 FORMATS = ("safetensors", "onnx")
@@ -30,7 +30,8 @@ def main() -> None:
     chosen = parser.parse_args()
     with one_line_errors():
         interrupts.exit_on_signal()
-        from src.export.weights import export  # torch comes with it: --help does not wait for it
+        with limits.loading("torch"):  # --help does not wait for it
+            from src.export.weights import export
 
         print(export(chosen.run, chosen.to, chosen.file, chosen.model, chosen.average))
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from src import gallery
 from src.errors import UserError
 from src.gallery import Linear
+from src.run.state import tensors_of
 from src.run.trained import Trained
 
 Outputs = Callable[[Tensor], Tensor]  # inputs (n, *shape) -> (n, ...)
@@ -32,8 +33,14 @@ def safetensors(run: Trained, file: Path, metadata: dict[str, str]) -> nn.Module
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
+    state = run.module.state_dict()
+    weights = tensors_of(state)
+    if other := next(iter(state.keys() - weights.keys()), ""):
+        raise UserError(
+            f"--to safetensors: {other} is no tensor, and the format holds nothing else", fix="use --to onnx"
+        )
     # Each tensor by itself: tied weights are stored twice, which every reader of the format can load.
-    weights = {name: tensor.detach().clone().contiguous() for name, tensor in run.module.state_dict().items()}
+    weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
     try:
         save_file(weights, file, metadata)
     except SafetensorError as error:  # a full disk, among others

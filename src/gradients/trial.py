@@ -14,6 +14,7 @@ from src.data.splits import Split
 from src.errors import ModelFailed, UserError
 from src.gradients.buffers import Buffers, place_of
 from src.gradients.step import Loss
+from src.models import built
 
 MOST = 16  # samples: a model that needs more than so many at once fails by itself
 
@@ -35,9 +36,10 @@ def try_shares(
 ) -> Trial:
     """Try the loss in training mode on the smallest share that occurs; the module is left as it was.
 
-    Raises UserError for a share that is too small, naming batch sizes that work, and with bitwise for a forward pass
-    that changes what is trained; ModelFailed where no share works.
+    Raises UserError for a share that is too small, naming batch sizes that work, for a forward pass that adds to the
+    state dict, and with bitwise for one that changes what is trained; ModelFailed where no share works.
     """
+    _refuse_synchronised(module, settings, shards, device)
     sizes = _sizes(len(split), settings.global_batch_size, settings.micro_batch_size, shards)
     smallest = min(sizes - {0})
     changed: list[str] = []
@@ -51,6 +53,19 @@ def try_shares(
         enough = _needed(module, loss, split, 1, device)
         trial.stand_in = MicroBatch(*split.first(enough, device))
     return trial
+
+
+def _refuse_synchronised(module: nn.Module, settings: schema.Train, shards: int, device: torch.device) -> None:
+    """Raise UserError for a SyncBatchNorm that would wait for shards of this rank, or for ranks without GPUs."""
+    if shards == 1 or (settings.sync == "ddp" and device.type == "cuda"):
+        return
+    for name, part in module.named_modules():
+        if isinstance(part, nn.SyncBatchNorm):
+            where = "with train.sync=bitwise" if settings.sync == "bitwise" else "on CPUs"
+            raise UserError(
+                f"model: {name} is a SyncBatchNorm, which does not work {where}",
+                fix="leave convert_sync_batchnorm out: docs/your-model.md says which samples a BatchNorm sees",
+            )
 
 
 def _frozen(module: nn.Module, changed: list[str], settings: schema.Train) -> list[str]:
@@ -88,7 +103,8 @@ def _failure(
     try:
         with left_as_it_was(module, [] if changed is None else changed), torch.no_grad():
             module.train()
-            loss(module, *split.first(size, device))
+            with built.of_one_size(module):
+                loss(module, *split.first(size, device))
     except ModelFailed as error:
         return error
     return None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from src.errors import ModelFailed, UserError
 from src.models import closed_form
+from src.models.built import mistake, of_one_size
 from src.models.kinds import kind_of
 
 Sums = dict[str, Tensor]
@@ -75,16 +76,14 @@ class Model:
                 if not self._raised(error):
                     raise
                 raise UserError(f"{self.path.name}: {error}") from None
-        if not isinstance(built, nn.Module):
-            raise self.broken("build", f"returned {kind_of(built)}", "an nn.Module")
-        if not any(parameter.requires_grad for parameter in built.parameters()):
-            raise self.broken("build", "returned a module without parameters to train", "at least one")
+        if found := mistake(built):
+            raise self.broken("build", *found)
         if not data.classes and any(not is_lazy(one) and one.numel() == 0 for one in built.parameters()):
             raise UserError(
                 f"{self.path.name}: has an output for each class, and the targets of this data are no classes",
                 fix="name another model with model.name=, such as transformer for text",
             )
-        return built
+        return cast(nn.Module, built)
 
     def _raised(self, error: Exception) -> bool:
         """Whether the model's file raised the error by a `raise` of its own, and not something that it called."""
@@ -204,7 +203,7 @@ class Model:
         training = module.training
         module.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), of_one_size(module):
                 self._check_loss(self.loss(module, inputs, targets))
                 self._check_measure(self.measure(module, inputs, targets))
         finally:

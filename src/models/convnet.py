@@ -43,8 +43,8 @@ class ConvNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, *shape) bytes -> (n, classes) logits."""
-        logits: Tensor = self.layers(images.view(-1, *self.picture) / 255)
+        """(n, *shape) numbers -> (n, classes) logits."""
+        logits: Tensor = self.layers(images.view(-1, *self.picture).float() / 255)
         return logits
 
 
@@ -55,9 +55,9 @@ def convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
 
 def build(settings: Settings, data: Data) -> ConvNet:
     """For pictures (height, width) or (channels, height, width) in classes. Raises ValueError for other data."""
-    if len(data.shape) not in (2, 3) or min(data.shape[-2:]) < SMALLEST or not data.classes:
+    if len(data.shape) not in (2, 3) or min(data.shape[-2:]) < SMALLEST or data.classes < 2:
         raise ValueError(
-            f"needs pictures of at least {SMALLEST} x {SMALLEST} pixels, in classes; "
+            f"needs pictures of at least {SMALLEST} x {SMALLEST} pixels, in two classes or more; "
             f"these are inputs {data.shape} in {data.classes} classes"
         )
     return ConvNet(data.shape, settings.channels, settings.dropout, data.classes)

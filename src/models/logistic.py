@@ -42,9 +42,9 @@ class LogisticRegression(nn.Module):
         return logits
 
     def pixels(self, images: Tensor) -> Tensor:
-        """(n, *shape) bytes -> (n, pixels) floats from 0 to 1."""
+        """(n, *shape) numbers -> (n, pixels) floats: bytes from 0 to 1."""
         # Division, not multiplication by 1/255, which rounds differently: what ToTensor computes.
-        return images.flatten(1) / 255
+        return (images.flatten(1) if images.dim() > 1 else images[:, None]).float() / 255
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The sum of the samples' losses.
@@ -65,7 +65,9 @@ class LogisticRegression(nn.Module):
 
 
 def build(settings: Settings, data: Data) -> LogisticRegression:
-    """For pictures, or any other bytes, of any shape."""
+    """For pictures, or any other numbers, of any shape, in classes. Raises ValueError for one class."""
+    if data.classes == 1:
+        raise ValueError("tells two classes or more apart; these labels are all the same")
     return LogisticRegression(math.prod(data.shape), data.classes, settings.loss)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 if not __package__:  # `python src/predict`: the checkout is where Python finds the rest
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from src import files, interrupts, leaving
+from src import files, interrupts, leaving, limits
 from src.console import one_line_errors
 
 
@@ -41,9 +41,10 @@ def predict(
 ) -> int:
     """Print a line for each file; returns how many could not be classified. Raises UserError."""
     interrupts.exit_on_signal()
-    from src.predict import classify  # torch comes with it: --help does not wait for it
-    from src.predict.picture import BadInput
-    from src.predict.show import Show
+    with limits.loading("torch"):  # --help does not wait for it
+        from src.predict import classify
+        from src.predict.picture import BadInput
+        from src.predict.show import Show
 
     run = classify.load(path, model_file, averaged)
     show = Show(shown, names, run.spec.shape) if shown else None

@@ -16,7 +16,7 @@ from pathlib import Path
 if not __package__:  # `python src/report`: the checkout is where Python finds the rest
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from src import files, interrupts, leaving
+from src import files, interrupts, leaving, limits
 from src.console import one_line_errors
 from src.errors import UserError
 from src.run.layout import ExitCode
@@ -35,7 +35,8 @@ def main() -> None:
         if chosen.follow:
             raise SystemExit(_follow(chosen.runs, chosen.file))
         interrupts.exit_on_signal()
-        from src.report.page import report  # torch comes with it: --help does not wait for it
+        with limits.loading("torch"):  # --help does not wait for it
+            from src.report.page import report
 
         print(report(chosen.runs, chosen.file, lambda text: print(text, file=sys.stderr, flush=True)))
 

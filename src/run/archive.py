@@ -106,7 +106,7 @@ def _checked(file: Path, sealed: bool) -> dict[str, Any]:
     if content["format"] > FORMAT:
         raise UserError(f"{file}: is of format {content['format']}, this code reads up to {FORMAT}: update the code")
     weights = content.get("model")
-    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+    if not isinstance(weights, dict) or not any(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{file}: is no checkpoint of this job: it holds no model")
     return _upgraded(content)
 

@@ -20,7 +20,7 @@ from src.run.progress import Progress
 from src.run.requests import Identity, Requests
 from src.run.run import Origin, Run, Start
 from src.run.saving import Saving
-from src.run.state import TrainState
+from src.run.state import TrainState, tensors_of
 from src.schema import Config
 from src.world.world import World
 
@@ -264,7 +264,7 @@ class Checkpoints:
 def _not_finite(module: nn.Module) -> str:
     """The name of a tensor with a number that is not finite, '' if there is none. A buffer may be a mask of -inf."""
     buffers = {name for name, _ in module.named_buffers()}
-    for name, tensor in module.state_dict().items():
+    for name, tensor in tensors_of(module.state_dict()).items():
         # A sum is read in a fifth of the time; finite numbers may overflow in it, and a mask is infinite.
         if tensor.is_floating_point() and not math.isfinite(tensor.sum().item()):
             bad = torch.isnan(tensor) if name in buffers else ~torch.isfinite(tensor)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from src import config, files, model_file
 from src.data.dataset import DataSet
@@ -80,7 +80,9 @@ def _newest(run: Run, warn: Warn, only_look: bool) -> dict[str, Any] | None:
 
 def misfit(module: nn.Module, weights: Weights) -> str:
     """Which tensors have other shapes than the module's, or ''."""
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    expected, given = (
+        {name: tuple(value.shape) if isinstance(value, Tensor) else "no tensor" for name, value in state.items()}
+        for state in (module.state_dict(), weights)
+    )
     differing = sorted(name for name in expected | given if expected.get(name) != given.get(name))
     return ", ".join(f"{name} {given.get(name)}, expected {expected.get(name)}" for name in differing[:3])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src import files
+from src.errors import UserError
 
 
 class Lines:
@@ -84,13 +85,26 @@ class Lines:
 
 
 def read(file: Path, start: int = 0) -> Iterator[dict[str, Any]]:
-    """The objects of the file from the `start`-th on; a last line that is half written is left out."""
+    """The objects of the file from the `start`-th on; a last line that is half written is left out.
+
+    Raises UserError for a line that is no object.
+    """
     if not file.exists():
         return
     with file.open("rb") as stream:
-        for line in itertools.islice(stream, start, None):
+        for number, line in enumerate(itertools.islice(stream, start, None), start + 1):
             if line.endswith(b"\n"):
-                yield json.loads(line)
+                yield _object(file, number, line)
+
+
+def _object(file: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:  # also bytes that are no text
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: line {number} is damaged", fix="remove that line")
+    return found
 
 
 def _size(file: Path) -> int:

@@ -1,5 +1,6 @@
 """What training changes, and a checkpoint holds; and the hash of its weights."""
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,15 @@ from src.run.progress import Progress
 Weights = dict[str, Tensor]
 
 
+def tensors_of(state: dict[str, Any]) -> Weights:
+    """The tensors in a module's state dict, whose other values are what `get_extra_state` returns."""
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
 def weights_sha256(module: nn.Module) -> str:
     """SHA-256 over the bytes of the state dict's tensors in order of their names (C order, little-endian)."""
     digest = hashlib.sha256()
-    for _, tensor in sorted(module.state_dict().items()):
+    for _, tensor in sorted(tensors_of(module.state_dict()).items()):
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
@@ -70,8 +76,12 @@ class TrainState:
 
     def weights(self) -> dict[str, Any]:
         """Copies of what `load_best` loads."""
-        model = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
-        return {"model": model, "average": self.average.state_dict()}
+        state = self.module.state_dict()
+        model = {name: tensor.detach().clone() for name, tensor in tensors_of(state).items()}
+        return {
+            "model": copy.deepcopy({name: state[name] for name in state.keys() - model.keys()}) | model,
+            "average": self.average.state_dict(),
+        }
 
     def load_best(self, state: dict[str, Any]) -> None:
         """The weights and averages of a checkpoint, and nothing else of it."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist  # noqa: TID251
+from torch.distributed import DebugLevel, get_debug_level, set_debug_level  # type: ignore[attr-defined]  # noqa: TID251
 
 from src import environment
 from src.environment import Ranks
@@ -161,14 +162,15 @@ def join(settings: Train) -> Iterator[World]:
     device, note = chosen or choose(settings.device, ranks.rank, peers)
     backend = "nccl" if device.type == "cuda" else "gloo"
     interfaces.use(ranks.rank, [peer.address for peer in peers], local_size == ranks.size, backend == "nccl")
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if backend == "nccl" else "gloo",
-        store=store,
-        rank=ranks.rank,
-        world_size=ranks.size,
-        timeout=timeout,
-        device_id=device if backend == "nccl" else None,
-    )
+    with _unwrapped(settings.sync) as unwrapped:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if backend == "nccl" else "gloo",
+            store=store,
+            rank=ranks.rank,
+            world_size=ranks.size,
+            timeout=timeout,
+            device_id=device if backend == "nccl" else None,
+        )
     processes: list[Process] = []
     world = World(
         ranks.rank,
@@ -177,7 +179,7 @@ def join(settings: Train) -> Iterator[World]:
         local_size,
         device,
         backend,
-        "; ".join(filter(None, [ranks.note, note])),
+        "; ".join(filter(None, [ranks.note, note, unwrapped])),
         settings.timeout_seconds,
         processes,
         store,
@@ -192,6 +194,23 @@ def join(settings: Train) -> Iterator[World]:
         raise
     # Only after a good end: a rank that failed must not wait here for the others.
     dist.destroy_process_group()
+
+
+@contextmanager
+def _unwrapped(sync: str) -> Iterator[str]:
+    """Make a group that DistributedDataParallel takes: below the one of debug level DETAIL it ends with SIGSEGV.
+
+    Yields what to say of it.
+    """
+    level = get_debug_level()
+    if level != DebugLevel.DETAIL or sync != "ddp":
+        yield ""
+        return
+    set_debug_level(DebugLevel.INFO)
+    try:
+        yield "TORCH_DISTRIBUTED_DEBUG=DETAIL without its checks of collectives, with which torch's DDP crashes"
+    finally:
+        set_debug_level(level)
 
 
 def hosts(world: World) -> list[str]:

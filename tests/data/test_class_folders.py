@@ -94,6 +94,15 @@ def test_an_empty_class_and_a_link_to_nothing(tmp_path: Path) -> None:
         class_folders.scan(tmp_path)
 
 
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    """Whoever opens it waits for somebody who writes."""
+    put(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(tmp_path / "b" / "2.png")
+    with pytest.raises(UserError, match=r"/b/2\.png: is no picture but a pipe, a socket or a device; move it away"):
+        class_folders.scan(tmp_path)
+    assert len(class_folders.scan(tmp_path, frozenset(["b/2.png"]))) == 2
+
+
 def test_a_folder_without_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "b").chmod(0)

@@ -102,6 +102,14 @@ def test_labels_of_any_kind_are_mapped_to_classes(
     assert [float(spec.name(int(label))) for label in train.targets[:]] == labels
 
 
+@pytest.mark.parametrize("shape", [(4, 0), (4, 3, 0, 2)])
+def test_samples_without_numbers_are_named(shape: tuple[int, ...], tmp_path: Path) -> None:
+    write_idx(tmp_path / "x", torch.zeros(shape, dtype=torch.uint8))
+    write_idx(tmp_path / "y", torch.tensor([0, 1, 0, 1], dtype=torch.uint8))
+    with pytest.raises(UserError, match=r"/x: holds 4 samples of the shape \(.*0.*\): no numbers"):
+        idx.split_of(tmp_path, "x", "y")
+
+
 @pytest.mark.parametrize("labels", [[0.5, 1, 2, 1], [1, 2, 3, 1]])
 def test_floats_are_no_classes(labels: list[float], tmp_path: Path) -> None:
     written(tmp_path, labels, labels, torch.float32)

@@ -75,6 +75,22 @@ def test_the_test_pictures_alone_for_a_trained_model(tmp_path: Path) -> None:
         data.load_test(settings(tmp_path / "two"), spec, lambda _: None)
 
 
+def test_a_model_of_another_shape_leaves_the_arrays_of_the_set_as_they_are(tmp_path: Path) -> None:
+    spec, own = load(draw(tmp_path / "one")).spec, load(draw(tmp_path / "two", mode="L"))
+    at = tmp_path / "two" / "converted" / "own-size"
+    before = (at / "test" / "source.json").stat().st_ino
+    for _ in range(2):
+        found = data.load_test(settings(tmp_path / "two"), spec, lambda _: None)
+        assert found.test.inputs.shape == (9, 3, 12, 12)
+    assert (at / "test" / "source.json").stat().st_ino == before
+    assert load(tmp_path / "two").checksums == own.checksums
+    assert (tmp_path / "two" / "converted" / "own-size-as-3x12x12" / "test" / "images").exists()
+    assert data.load_test(settings(tmp_path / "two"), own.spec, lambda _: None).test.inputs.shape == (9, 12, 12)
+    shutil.rmtree(tmp_path / "two" / "test")
+    with pytest.raises(UserError, match=r"training inputs are \(3, 12, 12\) uint8, those of the test set \(12, 12\)"):
+        data.load_test(settings(tmp_path / "two"), spec, lambda _: None)
+
+
 def test_pictures_that_are_left_out_are_said_at_each_start(tmp_path: Path) -> None:
     (draw(tmp_path) / "left-out.txt").write_text("train/blue/0000.png\n")
     for _ in range(2):

@@ -77,6 +77,16 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path: Path, capsys: pytest.
     assert (len(load(line).train), len(load(line).test)) == (28, 8)
 
 
+@pytest.mark.parametrize(
+    "name", ["new\nline.png", "return\r.png", "line\u2028separator.png", " .png", "\udcff.png", '"x.png']
+)
+def test_any_name_of_a_broken_picture_is_left_out(name: str, tmp_path: Path) -> None:
+    root = draw(tmp_path)
+    (root / "train" / "blue" / name).write_bytes(b"text")
+    line = importing.run(root, None, schema.Data(), True)
+    assert len(load(line).train) == 30
+
+
 def test_a_list_of_paths_trains(tmp_path: Path) -> None:
     source = listing(tmp_path / "here")
     line = importing.run(source, tmp_path / "to", schema.Data(image_size=10), False)

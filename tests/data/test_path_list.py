@@ -1,5 +1,6 @@
 """A list of paths and labels, as spreadsheets and scripts write them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,13 @@ def test_without_a_split_all_are_training_pictures(tmp_path: Path) -> None:
     source = write(tmp_path, "pictures/a.png, 10\npictures/b.png, 9\npictures/c d.png, 10\n")
     assert seen(source) == {"train": [("a.png", "10"), ("b.png", "9"), ("c d.png", "10")]}
     assert path_list.listed(source)["train"].classes == ("9", "10")  # numbers in their order
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    source = write(tmp_path, "pictures/a.png,cat\npictures/pipe.png,dog\n")
+    os.mkfifo(tmp_path / "pictures" / "pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png: is no picture but a pipe, a socket or a device; move it away"):
+        path_list.listed(source)
 
 
 @pytest.mark.parametrize(

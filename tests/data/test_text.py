@@ -190,7 +190,10 @@ def test_altered_sums_are_named(tmp_path: Path) -> None:
     [
         ("data.block=1000", "train.txt: is 768 bytes long, data.block=1000 needs 1001 at least"),
         ("model.name=logistic", "logistic.py: has an output for each class, and the targets of this data are no class"),
-        ("model.name=convnet", "convnet.py: needs pictures of at least 4 x 4 pixels, in classes; these are"),
+        (
+            "model.name=convnet",
+            "convnet.py: needs pictures of at least 4 x 4 pixels, in two classes or more; these are",
+        ),
     ],
 )
 def test_a_job_refuses_in_one_line(setting: str, said: str, tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def test_without_data_it_is_tried_on_noise(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "nothing is rendered or fetched"
 
 
+def test_a_graph_without_a_gpu(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_checks, "gpu_count", lambda plan: 0)
+    with pytest.raises(UserError, match=r"^train\.cuda_graph=true: this training is on the CPU; use a GPU, or"):
+        model_checks.model(plan("data.name=idx", f"data.root={small}", "train.cuda_graph=true"))
+
+
 def test_a_model_that_does_not(small: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     chosen = ("data.name=idx", f"data.root={small}", f"model.name={file}")

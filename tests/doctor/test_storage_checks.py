@@ -15,6 +15,7 @@ from src.data import dataset as data
 from src.data import idx, image_folder, remembered
 from src.doctor import examination, model_size, storage_checks
 from src.doctor.findings import Finding
+from src.errors import UserError
 from src.fingerprint import fingerprint
 from tests.helpers.namespaces import doctor_in
 from tests.helpers.picture_folders import draw
@@ -207,3 +208,8 @@ def test_room_on_the_disk(tmp_path: Path) -> None:
         (line,) = doctor_in("--mount", prepare, *settings, "--only", "disk")
         assert line["state"] == "red"
         assert line["message"].startswith(f"{key}: 1 MB free on ")
+
+
+def test_a_mirror_that_can_be_none_is_red(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^checkpoint\.mirror=nowhere://b/p: Protocol not known: nowhere"):
+        storage_checks.directory(planned(f"run.root={tmp_path}", "checkpoint.mirror=nowhere://b/p"))

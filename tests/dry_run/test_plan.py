@@ -37,6 +37,19 @@ def test_other_data_and_other_settings_are_refused_as_by_the_job(small: str, tmp
     assert "run.name=x: was started with another model or other settings (optim.lr 0.01 -> 0.5)" in refused.output
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("run.root=/dev/null", "error: run.root=/dev/null: /dev/null/x cannot be written (/dev/null is a file, not a"),
+        ("checkpoint.mirror=nowhere://b/p", "error: checkpoint.mirror=nowhere://b/p: Protocol not known: nowhere"),
+    ],
+)
+def test_a_place_where_the_job_could_not_write_is_refused(setting: str, says: str, small: str, tmp_path: Path) -> None:
+    refused = run_job(1, tmp_path, "--dry-run", *settings(small), setting)
+    assert refused.codes == [2]
+    assert refused.output.startswith(says)
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_mistake_is_one_line(ranks: int, small: str, tmp_path: Path) -> None:
     refused = run_job(ranks, tmp_path, "--dry-run", *settings(small, "optim.lr=-1"))

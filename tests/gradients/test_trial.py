@@ -118,3 +118,22 @@ def test_a_model_that_always_fails_raises_its_own_error() -> None:
 def test_it_is_tried_in_training_mode_whatever_mode_the_module_is_in() -> None:
     with pytest.raises(UserError, match="a rank has only 1"):
         try_shares(net().eval(), loss, split(129), schema.Train(global_batch_size=32), 4, CPU)
+
+
+def test_synchronised_normalisation_is_refused_where_it_cannot_work() -> None:
+    """The ranks would have to meet in each forward pass, for GPUs alone; bitwise ranks have several shards."""
+    module = nn.SyncBatchNorm.convert_sync_batchnorm(net())  # type: ignore[no-untyped-call]
+    for sync, shards, says in (("ddp", 2, "on CPUs"), ("bitwise", 8, "with train.sync=bitwise")):
+        with pytest.raises(UserError, match=f"^model: 1 is a SyncBatchNorm, which does not work {says}"):
+            try_shares(module, loss, split(64), schema.Train(global_batch_size=16, sync=sync), shards, CPU)
+    assert try_shares(module, loss, split(64), schema.Train(global_batch_size=16), 1, CPU) == Trial(16)
+
+
+def test_a_forward_pass_that_adds_parameters_in_training_is_refused() -> None:
+    def grow(module: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        if module.training:
+            module.late = nn.Parameter(torch.zeros(1))
+        return loss(module, inputs, targets)
+
+    with pytest.raises(UserError, match="adds late to the module"):
+        try_shares(net(), grow, split(64), schema.Train(global_batch_size=16), 2, CPU)

@@ -346,6 +346,15 @@ def test_settings_are_quoted_as_in_a_shell(tmp_path: Path) -> None:
         task(file, "1")
 
 
+@pytest.mark.parametrize("script", ["local.sh", "node.sh"])
+def test_a_python_that_does_not_look_into_its_folder(script: str, tmp_path: Path) -> None:
+    """PYTHONSAFEPATH, from a hardened shell or a profile: `python -m` would not find the checkout's modules."""
+    variables = {"PYTHONSAFEPATH": "1", "HEAD": "localhost:29511", "NODES": "1", "JOB": "a"}
+    call = [f"launch/{script}", "optim.lr=-1", f"run.root={tmp_path}"]
+    done = subprocess.run(call, cwd=ROOT, env=running(variables), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: optim.lr=-1: must be above 0\n")
+
+
 def test_a_missing_python_is_an_error_with_its_fix(tmp_path: Path) -> None:
     done = subprocess.run(["launch/local.sh"], cwd=ROOT, env=running({"PYTHON": "/none"}), capture_output=True)
     assert done.returncode == 2

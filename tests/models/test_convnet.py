@@ -38,6 +38,12 @@ def test_it_takes_pictures_of_any_size(shape: tuple[int, ...]) -> None:
     assert len(list(module.buffers())) == 9, "three of each normalisation"
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.float32, torch.float64])
+def test_it_takes_numbers_of_any_type(dtype: torch.dtype) -> None:
+    model, spec = convnet(), Spec((8, 8), dtype, 7)
+    model.check(model.build(spec, 0), pictures(5, 8, 8).to(dtype), torch.arange(5))
+
+
 def test_the_loss_is_cross_entropy_of_scaled_pixels() -> None:
     """Measured in evaluation: in training the normalisation undoes any scale."""
     model = convnet(dropout=0)
@@ -98,9 +104,11 @@ TEXT, NARROW, NO_CLASSES = (
 )
 
 
-@pytest.mark.parametrize("spec", [TEXT, NARROW, NO_CLASSES])
+@pytest.mark.parametrize("spec", [TEXT, NARROW, NO_CLASSES, Spec((8, 8), torch.uint8, 1)])
 def test_other_data_are_refused_in_one_line(spec: Spec) -> None:
-    with pytest.raises(UserError, match=r"^convnet\.py: needs pictures of at least 4 x 4 pixels, in classes; these"):
+    with pytest.raises(
+        UserError, match=r"^convnet\.py: needs pictures of at least 4 x 4 pixels, in two classes or more"
+    ):
         convnet().build(spec, 0)
 
 

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from src.data.splits import Spec
+from src.errors import UserError
 from tests.helpers.bare_models import SPEC, logistic
 
 
@@ -65,6 +67,20 @@ def test_probabilities_are_the_loss_s_own() -> None:
         model = logistic(loss)
         module = model.build(SPEC, 0)
         assert torch.equal(model.probabilities(module, images), activation(module(images)))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 4)])
+def test_inputs_of_any_type_and_shape(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    model, inputs = logistic(), torch.ones(6, *shape, dtype=dtype)
+    model.check(model.build(Spec(shape, dtype, 3), 0), inputs, torch.arange(6) % 3)
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^logistic\.py: tells two classes or more apart; these labels are all the same"
+    ):
+        logistic().build(Spec((28, 28), torch.uint8, 1), 0)
 
 
 def test_the_seed_alone_decides_the_weights() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from src.errors import UserError
 from src.run import jsonl
 from src.run.jsonl import Lines
 from tests.helpers.ranks import fork
@@ -81,7 +82,8 @@ def test_what_a_full_disk_refuses_is_kept_and_written_later(tmp_path: Path) -> N
     assert warnings[0].endswith("kept in memory until it can be written")
 
 
-def test_a_damaged_line_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl").write_text("rubbish\n")
-    with pytest.raises(ValueError, match="Expecting value"):
+@pytest.mark.parametrize("line", [b"rubbish\n", b"[]\n", b"3\n", b"\xff\xfe\n", b"{\n"])
+def test_a_line_that_is_no_object_is_named(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b"{}\n" + line)
+    with pytest.raises(UserError, match=r"x\.jsonl: line 2 is damaged; remove that line"):
         list(jsonl.read(tmp_path / "x.jsonl"))

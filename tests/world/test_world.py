@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.distributed import (  # type: ignore[attr-defined]
+    DebugLevel,
+    get_debug_level,
+    set_debug_level,
+)
 
 from src import console, schema
+from src.data.loader import MicroBatch
 from src.errors import UserError
+from src.gradients.build import build_gradients
 from src.world import decisions
 from src.world import world as distributed
 from src.world.world import World
@@ -30,6 +38,27 @@ def test_agreements(tmp_path: Path) -> None:
     for rank, value in enumerate(in_world(3, work, tmp_path).values):
         numbers = [[0.0, 0.1], [1.0, 0.1], [2.0, 0.1]]
         assert value == ([0, 10, 20], "rank 0", numbers, (rank, 3, 3, "gloo", True))
+
+
+@pytest.mark.parametrize("sync", ["ddp", "bitwise"])
+def test_the_debug_level_detail_crashes_nothing(sync: str, tmp_path: Path) -> None:
+    """torch's checks of each collective end its own DistributedDataParallel with SIGSEGV."""
+
+    def work() -> tuple[bool, bool]:
+        set_debug_level(DebugLevel.DETAIL)
+        with distributed.join(schema.Train(sync=sync)) as world:
+            module = nn.Linear(2, 2)
+            gradients = build_gradients(module, loss_of, schema.Train(sync=sync, shards=2), world)
+            batch = MicroBatch(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
+            gradients.forward_backward([batch], 0, 0.0)
+            assert module.weight.grad is not None
+            return "TORCH_DISTRIBUTED_DEBUG=DETAIL" in world.note, get_debug_level() == DebugLevel.DETAIL
+
+    def loss_of(module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return module(inputs).sum(), len(targets)
+
+    job = fork(2, work, tmp_path)
+    assert job.values == [(sync == "ddp", True)] * 2, job.output
 
 
 def test_a_user_error_on_one_rank_is_raised_on_all(tmp_path: Path) -> None:
