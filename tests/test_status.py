@@ -106,7 +106,13 @@ def test_damaged_runs_are_listed_as_damaged(tmp_path: Path) -> None:
 def test_watch_ends_without_an_error_message(tmp_path: Path) -> None:
     make(tmp_path / "x")
     watch = [sys.executable, "-m", "src.status", str(tmp_path), "--watch"]
-    with subprocess.Popen(watch, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        watch,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` has it ignored
+    ) as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 120)[0]
         process.send_signal(signal.SIGINT)
