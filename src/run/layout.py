@@ -136,11 +136,16 @@ def read_mirror(path: Path) -> dict[str, Any]:
 def load_settings(path: Path) -> Config:
     """The run's settings, those of its model read by the copy of the model's file. Raises UserError."""
     try:
-        there = (path / CONFIG).is_file()
+        text = (path / CONFIG).read_text(errors="replace") if (path / CONFIG).is_file() else None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({files.reason(error)})", fix=files.advice(error)) from None
-    if not there:
+    if text is None:
         raise UserError(f"{path}: is no run (no {CONFIG} there)", fix="name the folder of a run, such as runs/NAME")
+    if missing := [name for name in ("data", "model", "train", "optim", "run") if f"\n{name}:" not in f"\n{text}"]:
+        raise UserError(  # what is missing would be a default, and the run another one
+            f"{path / CONFIG}: is damaged (no section {missing[0]})",
+            fix="restore it from a copy, or name the run's weights in a new run: checkpoint.resume=PATH",
+        )
     return config.load(path / CONFIG, model_copy(path))
 
 

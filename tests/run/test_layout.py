@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from src import config
+from src.errors import UserError
 from src.run import layout
 from src.run.layout import ExitCode, State, StopReason
 from tests.helpers.ranks import ROOT, good_job, run_job
@@ -18,6 +19,15 @@ def test_nothing_here_imports_torch() -> None:
     code = "import sys; import src.run.layout, src.interrupts, src.train; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_settings_that_are_cut_off_are_not_taken_for_defaults(left: int, tmp_path: Path) -> None:
+    whole = config.as_yaml(config.parse(["train.epochs=3"]))
+    (tmp_path / "config.yaml").write_text(whole[: whole.index("optim:") * left])
+    missing = "optim" if left else "data"
+    with pytest.raises(UserError, match=rf"config.yaml: is damaged \(no section {missing}\); restore it from a copy"):
+        layout.load_settings(tmp_path)
 
 
 def test_exit_codes_are_the_system_s_where_it_has_one() -> None:
