@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,7 +54,9 @@ def doctor_in(namespaces: str, prepare: str, *arguments: str) -> list[dict[str, 
     _need(namespaces)
 
     def enter() -> None:
-        faulthandler.cancel_dump_traceback_later()  # its thread: only a process of one has a namespace of users
+        faulthandler.cancel_dump_traceback_later()  # only a process of one thread may have a namespace of users,
+        while len(os.listdir("/proc/self/task")) > 1:  # and this one's thread is there for a moment longer
+            time.sleep(0.001)
         libc = ctypes.CDLL(None, use_errno=True)
         user, group = os.geteuid(), os.getegid()
         if libc.unshare(sum(FLAGS[name] for name in namespaces.split()) | NEW_USER):
@@ -68,5 +71,5 @@ def doctor_in(namespaces: str, prepare: str, *arguments: str) -> list[dict[str, 
     with TemporaryDirectory() as folder:
         words = ["--json", "--seconds=300", *arguments]
         done = Command(doctor.main, words, dict(os.environ), Path(folder), before=enter).wait()
-    assert done.returncode in (0, 1), done.stderr
+    assert done.returncode in (0, 1), (done.returncode, done.stderr)
     return [json.loads(line) for line in done.stdout.splitlines()]
