@@ -16,9 +16,16 @@ from src.drill import scenarios
 from src.drill.__main__ import Result
 from src.drill.scenarios import SCENARIOS, Drill, alive
 
-PARENT = """import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(300)"])
-print(child.pid, flush=True)
+# Each number is written at once: two processes share the pipe.
+PARENT = """import subprocess, sys, time
+def tell(number):
+    sys.stdout.write(f"{number}{chr(10)}")
+    sys.stdout.flush()
+if sys.argv[1:]:
+    tell(1)
+    time.sleep(300)
+child = subprocess.Popen([sys.executable, "-c", sys.orig_argv[2], "child"])
+tell(child.pid)
 child.wait()
 """
 

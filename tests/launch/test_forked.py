@@ -1,5 +1,6 @@
 """Ranks forked by launch.torchrun: what they find is what torchrun's own ranks find, and the weights are the same."""
 
+import contextlib
 import json
 import os
 import re
@@ -238,8 +239,11 @@ def test_a_killed_rank_is_replaced_and_its_socket_s_are_its_own(small: str, tmp_
 
 
 def sockets(pid: int) -> set[str]:
-    """The sockets that a process holds."""
-    links = (os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    """The sockets that a process holds; it may close one meanwhile."""
+    links = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.add(os.readlink(entry))
     return {link for link in links if link.startswith("socket:")}
 
 

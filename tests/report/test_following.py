@@ -3,27 +3,28 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from src.report import __main__ as command
 from src.report import following
 from src.report import page as report
 from src.report.following import Page
 from src.run.layout import ExitCode
 from src.run.lock import hold
-from tests.helpers.commands import Command
 from tests.helpers.commands import command as run_command
 from tests.helpers.pages import Open, copy
-from tests.helpers.ranks import start_job
+from tests.helpers.ranks import ROOT
 
 RELOADS = 'http-equiv="refresh"'
 
 
-def eventually(file: Path, text: str) -> None:
+def eventually(file: Path, text: str, writer: "subprocess.Popen[str]") -> None:
     while not file.exists() or text not in file.read_text():
+        assert writer.poll() is None, writer.communicate()
         time.sleep(0.05)
 
 
@@ -50,28 +51,32 @@ def test_the_page_is_written_again_where_there_is_something_new(
     assert '"state":"killed"' in file.read_text()
 
 
-def test_a_real_run_is_followed_to_its_end(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "PAGE_SECONDS", 1.0)
-    settings = ("data.name=idx", f"data.root={small}", "run.name=r", "log.every=10", "train.global_batch_size=16")
-    run = tmp_path / "runs" / "r"
-    job = start_job(1, tmp_path, *settings, "train.epochs=100000")
+def started(module: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A process of its own: a fork would share the browser's event loop with these tests, and stop it."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_real_run_is_followed_to_its_end(small: str, tmp_path: Path) -> None:
+    settings = ["data.name=idx", f"data.root={small}", f"run.root={tmp_path}", "run.name=r", "track.wandb=disabled"]
+    run = tmp_path / "r"
+    job = started("src.train", *settings, "log.every=10", "train.global_batch_size=16", "train.epochs=100000")
     while not (run / "status.json").exists():
+        assert job.poll() is None
         time.sleep(0.05)
-    followed, other = (
-        Command(command.main, ["--follow", str(run), *more], dict(os.environ), tmp_path / name)
-        for name, more in (("a", []), ("b", [f"--file={tmp_path}/b.html"]))
-    )
-    eventually(run / report.NAME, RELOADS)
-    eventually(tmp_path / "b.html", RELOADS)
-    os.kill(other.pid, signal.SIGINT)
-    assert other.wait().returncode == 130
+    followed = started("src.report", "--follow", str(run))
+    other = started("src.report", "--follow", str(run), f"--file={tmp_path}/b.html")
+    eventually(run / report.NAME, RELOADS, followed)
+    eventually(tmp_path / "b.html", RELOADS, other)
+    other.send_signal(signal.SIGINT)
+    assert other.wait() == 130, other.communicate()
     assert RELOADS not in (tmp_path / "b.html").read_text(), "nobody writes it again"
     (run / "STOP").touch()
-    job.wait()
-    done = followed.wait()
-    assert done.returncode == ExitCode.STOPPED, done.stderr
-    assert done.stdout.startswith(f"page     {run}/report.html\n")
-    assert "stopped  STOP file: saved at step " in done.stdout
+    job.communicate()
+    output, errors = followed.communicate()
+    assert followed.returncode == ExitCode.STOPPED, errors
+    assert output.startswith(f"page     {run}/report.html\n")
+    assert "stopped  STOP file: saved at step " in output
     page = (run / report.NAME).read_text()
     assert RELOADS not in page
     assert '"state":"preempted"' in page
