@@ -14,7 +14,8 @@ from src.gradients.step import Differentiated
 
 T = TypeVar("T")
 WARM_UP = 3  # calls before the recording, in which libraries allocate what they need
-FIX = "use train.cuda_graph=false"
+OFF = "train.cuda_graph=false"
+FIX = f"use {OFF}"
 
 
 class Graph(Generic[T]):
@@ -57,11 +58,11 @@ def refuse_graph(settings: schema.Train, device: torch.device, ranks: int, rando
     if not settings.cuda_graph:
         return
     if device.type != "cuda":
-        raise UserError("train.cuda_graph=true: this training is on the CPU", fix=f"use a GPU, or {FIX[4:]}")
+        raise UserError("train.cuda_graph=true: this training is on the CPU", fix=f"use a GPU, or {OFF}")
     if ranks > 1 and settings.sync == "ddp":
         raise UserError(
             f"train.cuda_graph=true: DDP's wrapper on {ranks} ranks is not recorded",
-            fix=f"use train.sync=bitwise, or {FIX[4:]}",
+            fix=f"use train.sync=bitwise, or {OFF}",
         )
     if random_modules:
         names = " and ".join(sorted(random_modules))
